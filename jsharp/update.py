@@ -1,0 +1,88 @@
+"""How an algorithm improves its parameters: a gradient step, or the exact minimiser.
+
+    update.step(state, loss, count=B, replay=None) -> (state, UpdateInfo)
+
+`loss(params)` is the SUM over the `count` new data of this step; `replay(params)`,
+where an algorithm keeps its data, is the MEAN over all data so far. A gradient follows
+the replay if there is one; a finite class adds the sums up and takes the exact argmin.
+A state owns its buffers: donating it to the next step never frees the caller's.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from jsharp.policy import Params
+
+Loss = Callable[[Params], Array]
+
+
+class UpdateState(NamedTuple):
+    """`params` is what an algorithm returns if it stops now."""
+
+    params: Params
+    inner: Any
+
+
+class UpdateInfo(NamedTuple):
+    loss: Float[Array, ""]  # mean over the step's data, before the update
+    grad_norm: Float[Array, ""]  # 0 for a finite class
+
+
+class Update(NamedTuple):
+    """init(params) -> UpdateState; step(state, loss, *, count, replay=None)."""
+
+    init: Callable[[Params], UpdateState]
+    step: Callable[..., tuple[UpdateState, UpdateInfo]]
+
+
+def gradient(tx: optax.GradientTransformation, *, steps: int = 1) -> Update:
+    """`steps` optax steps on the mean loss of the step's data (or of the replay)."""
+
+    def init(params):
+        params = jax.tree.map(jnp.copy, params)
+        return UpdateState(params, tx.init(params))
+
+    def step(state, loss, *, count, replay=None):
+        mean_loss = replay or (lambda params: loss(params) / count)
+
+        def one(_, carry):
+            state, _ = carry
+            value, grads = jax.value_and_grad(mean_loss)(state.params)
+            updates, inner = tx.update(grads, state.inner, state.params)
+            params = optax.apply_updates(state.params, updates)
+            info = UpdateInfo(value, optax.tree.norm(grads))
+            return UpdateState(params, inner), info
+
+        if steps == 1:
+            return one(0, (state, None))
+        return jax.lax.fori_loop(1, steps, one, one(0, (state, None)))
+
+    return Update(init, step)
+
+
+def finite_class(members: Params) -> Update:
+    """argmin over a finite class, stacked params [K ...], of the loss summed so far.
+
+    Exact empirical risk minimisation (sections 2.1 and 2.2) for losses additive over
+    the data; ties go to the first member. `inner` is the summed loss, [K].
+    """
+    size = jax.tree.leaves(members)[0].shape[0]
+    member = lambda k: jax.tree.map(lambda leaf: leaf[k], members)
+
+    def init(params):
+        return UpdateState(jax.tree.map(jnp.copy, params), jnp.zeros(size))
+
+    def step(state, loss, *, count, replay=None):
+        del replay
+        losses = jax.vmap(loss)(members)
+        total = state.inner + losses
+        best = jnp.argmin(total)
+        info = UpdateInfo(losses[best] / count, jnp.zeros(()))
+        return UpdateState(member(best), total), info
+
+    return Update(init, step)
