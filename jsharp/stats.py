@@ -78,6 +78,7 @@ def loglog_slope(x: np.ndarray, y: np.ndarray, *, level: float) -> Slope:
     x, y = np.asarray(x, float), np.asarray(y, float)
     if len(x) < 3 or (x <= 0).any() or (y <= 0).any():
         raise ValueError(f"expected >= 3 positive points, found x={x}, y={y}")
-    fit = scipy.stats.linregress(np.log(x), np.log(y))
-    half = scipy.stats.t.ppf(1 - level / 2, len(x) - 2) * fit.stderr
-    return Slope(float(fit.slope), float(fit.slope - half), float(fit.slope + half))
+    fit = np.asarray(scipy.stats.linregress(np.log(x), np.log(y)))
+    slope, error = fit[0], fit[4]
+    half = scipy.stats.t.ppf(1 - level / 2, len(x) - 2) * error
+    return Slope(float(slope), float(slope - half), float(slope + half))

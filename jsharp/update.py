@@ -30,7 +30,7 @@ class UpdateState(NamedTuple):
 
 class UpdateInfo(NamedTuple):
     loss: Float[Array, ""]  # mean over the step's data, before the update
-    grad_norm: Float[Array, ""]  # 0 for a finite class
+    grad_norm: Float[Array, ""]  # of that loss; 0 for a finite class
 
 
 class Update(NamedTuple):
@@ -50,17 +50,16 @@ def gradient(tx: optax.GradientTransformation, *, steps: int = 1) -> Update:
     def step(state, loss, *, count, replay=None):
         mean_loss = replay or (lambda params: loss(params) / count)
 
-        def one(_, carry):
-            state, _ = carry
+        def one(state):
             value, grads = jax.value_and_grad(mean_loss)(state.params)
             updates, inner = tx.update(grads, state.inner, state.params)
             params = optax.apply_updates(state.params, updates)
-            info = UpdateInfo(value, optax.tree.norm(grads))
-            return UpdateState(params, inner), info
+            return UpdateState(params, inner), UpdateInfo(value, optax.tree.norm(grads))
 
-        if steps == 1:
-            return one(0, (state, None))
-        return jax.lax.fori_loop(1, steps, one, one(0, (state, None)))
+        state, info = one(state)
+        if steps > 1:
+            state = jax.lax.fori_loop(1, steps, lambda _, s: one(s)[0], state)
+        return state, info
 
     return Update(init, step)
 

@@ -71,7 +71,7 @@ def append(dataset: Dataset, *batch) -> Dataset:
         all_, new, dataset.size, axis=0
     )
     size = dataset.size + batch[0].length.shape[0]
-    return Dataset(*jax.tree.map(write, rows, tuple(batch)), size)
+    return Dataset._make((*jax.tree.map(write, rows, batch), size))
 
 
 def xpo(

@@ -24,9 +24,16 @@ def test_gradient_prefers_the_replay_and_repeats():
     update = gradient(optax.sgd(0.5), steps=3)
     start = update.init(jnp.zeros(1))
     state, info = update.step(start, parabola(9.0), count=1, replay=parabola(1.0))
-    # Exact in one step of 0.5; two more stay there, where the loss is 0.
+    # Exact in one step of 0.5; two more stay there. The loss is the one before them.
     np.testing.assert_allclose(state.params, [1.0])
-    np.testing.assert_allclose(info.loss, 0.0)
+    np.testing.assert_allclose(info.loss, 1.0)
+
+
+def test_gradient_takes_as_many_steps_as_asked():
+    update = gradient(optax.sgd(0.25), steps=3)
+    state, _ = update.step(update.init(jnp.zeros(1)), parabola(8.0), count=1)
+    # Each step halves the distance to 8.
+    np.testing.assert_allclose(state.params, [7.0])
 
 
 def test_finite_class_adds_up_and_takes_the_first_of_equals():
