@@ -1,0 +1,55 @@
+"""The front door: `jsharp COMMAND ...`. Each command lives beside the code it runs."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+COMMANDS = {
+    "demo": ("experiments.demo", "the whole story on real input, in three minutes"),
+    "verify": ("theory.verify", "check the paper's claims numerically"),
+    "quantities": (
+        "theory.quantities_command",
+        "every quantity of the paper for a table of yours",
+    ),
+    "pretrain": ("jsharp.lm.pretrain", "train a small base model from scratch"),
+}
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "jsharp: sharpening, the paper running (arXiv 2412.01951)",
+            "",
+            "usage: jsharp COMMAND [options]      jsharp COMMAND --help explains each",
+            "",
+            *rows,
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status, 2 where the command is unknown."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    name, rest = argv[0], argv[1:]
+    if name == "--version":
+        print(f"jsharp {version('jsharp')}")
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; perhaps you meant {near[0]!r}" if near else ""
+        print(f"jsharp: no command {name!r}{hint}\n\n{usage()}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(COMMANDS[name][0])
+    return module.main(rest)
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
