@@ -1,0 +1,1 @@
+"""The transformer wing: prompts and responses of tokens, as a jsharp policy."""

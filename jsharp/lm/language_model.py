@@ -1,0 +1,50 @@
+"""A transformer as a policy: tokens in, responses and their log-probabilities out."""
+
+import functools
+from collections.abc import Callable
+
+from jsharp.lm import sampler, scorer, transformer
+from jsharp.lm.config import TransformerConfig
+from jsharp.policy import Policy, Response
+
+
+def transformer_policy(
+    config: TransformerConfig, *, horizon: int, end: tuple[int, ...], pad: int
+) -> Policy:
+    """The decoder's responses of at most `horizon` tokens, ended by any id in `end`.
+
+    Raises ValueError where an id is outside the vocabulary.
+    """
+    _check(config, horizon, end, pad)
+    return Policy(
+        init=functools.partial(transformer.init, config=config),
+        sample=functools.partial(
+            sampler.sample, config=config, horizon=horizon, end=end, pad=pad
+        ),
+        log_prob=functools.partial(scorer.log_prob, config=config),
+    )
+
+
+def greedy_decoder(
+    config: TransformerConfig, *, horizon: int, end: tuple[int, ...], pad: int
+) -> Callable[..., Response]:
+    """greedy(params, prompts) -> Response with n = 1: the likeliest token at each step.
+
+    Raises ValueError where an id is outside the vocabulary.
+    """
+    _check(config, horizon, end, pad)
+    return functools.partial(
+        sampler.greedy, config=config, horizon=horizon, end=end, pad=pad
+    )
+
+
+def _check(
+    config: TransformerConfig, horizon: int, end: tuple[int, ...], pad: int
+) -> None:
+    if horizon < 1:
+        raise ValueError(f"horizon must be at least 1, got {horizon}")
+    for name, token in (("pad", pad), *(("end", token) for token in end)):
+        if not 0 <= token < config.vocab_size:
+            raise ValueError(
+                f"{name} token {token} is outside the vocabulary of {config.vocab_size}"
+            )
