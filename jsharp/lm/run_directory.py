@@ -1,0 +1,95 @@
+"""The directory of a resumable run: its config, and its metrics as they come.
+
+config.json pins what the run is; metrics.jsonl holds one object a line. A killed run
+may leave a torn last line and lines past its last checkpoint: `forget_after` removes
+both, so that a resumed run writes each line once.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+CONFIG, METRICS = "config.json", "metrics.jsonl"
+
+
+def claim(directory: Path, identity: dict[str, Any], *, resume: bool) -> None:
+    """Write config.json, or check that the run found here has the same.
+
+    Raises ValueError, naming the field, where it has not, or where resume is False.
+    """
+    path = directory / CONFIG
+    wanted = json.loads(json.dumps(identity))  # tuples become lists
+    if not path.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        _replace(path, json.dumps(wanted, indent=2) + "\n")
+        return
+    if not resume:
+        raise ValueError(f"output_dir: {directory} already holds a run")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ValueError(
+                f"{name}: {path} has {found.get(name)!r}, got {wanted.get(name)!r}; "
+                "a run goes on under its own config only"
+            )
+
+
+class Clock(NamedTuple):
+    """Steps and tokens since a moment, for `step_time` and `tokens_per_sec`."""
+
+    since: float
+    steps: int
+    tokens: int
+
+    def tick(self, tokens: int) -> "Clock":
+        return Clock(self.since, self.steps + 1, self.tokens + tokens)
+
+    def read(self) -> dict[str, float]:
+        seconds = time.perf_counter() - self.since
+        return {
+            "step_time": seconds / self.steps,
+            "tokens_per_sec": self.tokens / seconds,
+        }
+
+
+def started() -> Clock:
+    """A clock that counts from now."""
+    return Clock(time.perf_counter(), 0, 0)
+
+
+def append(directory: Path, line: dict[str, Any]) -> None:
+    """Add one line to metrics.jsonl; it is with the system when this returns."""
+    with (directory / METRICS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read(directory: Path) -> list[dict[str, Any]]:
+    """The whole lines of metrics.jsonl."""
+    path = directory / METRICS
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(True) if line.endswith("\n")]
+
+
+def forget_after(directory: Path, step: int) -> None:
+    """Drop the lines past `step`, and a torn last one."""
+    lines = [line for line in read(directory) if line["step"] <= step]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    _replace(directory / METRICS, text)
+
+
+def training_seconds(directory: Path) -> float:
+    """Seconds spent in training steps, over every process that worked on the run."""
+    timed = [line for line in read(directory) if "step_time" in line]
+    steps = [0, *(line["step"] for line in timed)]
+    return sum(
+        line["step_time"] * (line["step"] - before)
+        for line, before in zip(timed, steps, strict=False)
+    )
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
