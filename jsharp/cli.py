@@ -13,7 +13,7 @@ COMMANDS = {
         "theory.quantities_command",
         "every quantity of the paper for a table of yours",
     ),
-    "pretrain": ("jsharp.lm.pretrain", "train a small base model from scratch"),
+    "pretrain": ("jsharp.pretrain.command", "train a small base model from scratch"),
 }
 
 

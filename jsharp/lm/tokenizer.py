@@ -8,7 +8,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from jsharp.policy import Prompts
+from jsharp.policy import Prompts, Response
 
 _FILE = "tokenizer.json"
 
@@ -117,3 +117,14 @@ def encode_prompts(
         tokens[i, : len(row)] = row
     count = np.asarray([len(row) for row in rows], np.int32)
     return Prompts(jnp.asarray(tokens), jnp.asarray(count))
+
+
+def decode_responses(
+    tokenizer: Tokenizer, response: Response, *, end: int
+) -> list[list[str]]:
+    """The n texts of each prompt, the end token stripped."""
+    rows, lengths = np.asarray(response.tokens), np.asarray(response.length)
+    decode = lambda row, length: tokenizer.decode(
+        row[: length - (row[length - 1] == end)].tolist()
+    )
+    return [list(map(decode, *pair)) for pair in zip(rows, lengths, strict=True)]

@@ -26,12 +26,14 @@ from rich import progress
 from rich.console import Console
 
 import jsharp.tasks
-from jsharp.lm import checkpoint, demonstrations, huggingface, recipe, run_directory
+from jsharp.lm import checkpoint, huggingface
 from jsharp.lm.config import TransformerConfig
 from jsharp.lm.language_model import greedy_decoder, transformer_policy
-from jsharp.lm.pretrain_config import Config, check, command, identity
 from jsharp.lm.tokenizer import Tokenizer, character_tokenizer
 from jsharp.policy import Params, Policy, Prompts, Response
+from jsharp.pretrain import demonstrations, recipe, run_directory
+from jsharp.pretrain.config import Config, check, command, identity
+from jsharp.provenance import surroundings
 from jsharp.tasks import Task
 from jsharp.update import Update, UpdateInfo, UpdateState, gradient
 
@@ -242,7 +244,7 @@ def export(run: Run, step: int, params: Params, directory: Path) -> None:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "training_seconds": round(run_directory.training_seconds(config.output_dir)),
         "held_out": held_out,
-        **recipe.surroundings(),
+        **surroundings(),
     }
     recipe.write(directory, made)
 
@@ -280,7 +282,3 @@ def _stop_on_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in zip(numbers, kept, strict=True):
             signal.signal(number, handler)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

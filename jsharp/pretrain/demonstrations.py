@@ -1,19 +1,11 @@
 """Batches of demonstrations: prompts and completions of several tasks, as tokens."""
 
-import functools
-
 import jax.numpy as jnp
 import numpy as np
 
 from jsharp.lm.tokenizer import Tokenizer, encode_prompts
 from jsharp.policy import Prompts, Response
-from jsharp.tasks import Task
-
-
-@functools.cache
-def prompt_length(task: Task) -> int:
-    """Characters of the longest prompt, so that every batch of a task has one shape."""
-    return max(len(task.prompt(problem)) for problem in task.train + task.held_out)
+from jsharp.tasks import Task, prompt_length
 
 
 def check_horizon(task: Task, horizon: int) -> None:

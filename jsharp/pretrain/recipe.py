@@ -4,35 +4,21 @@ held-out prompts -> n samples each, and greedy -> the task's checker -> accuraci
 """
 
 import json
-import platform
-import subprocess
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jsharp.lm.demonstrations import prompt_length
-from jsharp.lm.tokenizer import Tokenizer, encode_prompts
+from jsharp.lm.tokenizer import Tokenizer, decode_responses, encode_prompts
 from jsharp.policy import Policy, Response
 from jsharp.selection import best_of_n
-from jsharp.tasks import Problem, Task
+from jsharp.tasks import Problem, Task, prompt_length
 
 FILE = "recipe.json"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "tokenizers")
 
 Grade = Callable[..., dict[str, float]]
-
-
-def texts(response: Response, tokenizer: Tokenizer, *, end: int) -> list[list[str]]:
-    """The n texts of each prompt, end token stripped."""
-    rows, lengths = np.asarray(response.tokens), np.asarray(response.length)
-    decode = lambda row, length: tokenizer.decode(
-        row[: length - (row[length - 1] == end)].tolist()
-    )
-    return [list(map(decode, *pair)) for pair in zip(rows, lengths, strict=True)]
 
 
 def grader(
@@ -55,14 +41,14 @@ def grader(
     def grade_some(key, params, task: Task, problems: Sequence[Problem]):
         asked = [task.prompt(problem) for problem in problems]
         prompts = encode_prompts(tokenizer, asked, pad=end, length=prompt_length(task))
-        mark = lambda response: np.array(
-            [
-                [task.correct(problem, text) for text in row]
-                for problem, row in zip(
-                    problems, texts(response, tokenizer, end=end), strict=True
-                )
-            ]
-        )
+
+        def mark(response: Response) -> np.ndarray:
+            texts = decode_responses(tokenizer, response, end=end)
+            pairs = zip(problems, texts, strict=True)
+            return np.array(
+                [[task.correct(p, text) for text in row] for p, row in pairs]
+            )
+
         drawn = sample(key, params, prompts, n)
         right = mark(drawn)  # [B n]
         best = np.asarray(best_of_n(log_prob(params, prompts, drawn)))
@@ -89,24 +75,6 @@ def write(directory: Path, recipe: dict[str, Any]) -> None:
     text = json.dumps(recipe, indent=2) + "\n"
     (directory / FILE).write_text(text, encoding="utf-8")
     (directory / "README.md").write_text(_card(recipe), encoding="utf-8")
-
-
-def surroundings() -> dict[str, Any]:
-    """The commit (null outside a checkout), versions and device of this process."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        found = subprocess.run(git, capture_output=True, text=True, check=True)
-        commit = found.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = None
-    return {
-        "commit": commit,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in PACKAGES},
-        },
-        "device": f"{jax.devices()[0].device_kind} ({platform.machine()})",
-    }
 
 
 def _card(recipe: dict[str, Any]) -> str:

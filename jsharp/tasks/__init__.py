@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from jsharp.tasks.task import Problem, Task
+from jsharp.tasks.task import Problem, Task, prompt_length
 
-__all__ = ["Problem", "Task", "load", "names"]
+__all__ = ["Problem", "Task", "load", "names", "prompt_length"]
 
 
 def names() -> tuple[str, ...]:

@@ -5,6 +5,7 @@
 One task is one file that builds one record; nothing registers anywhere else.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -59,3 +60,9 @@ def split(
 def uniform(rng: np.random.Generator, solutions: tuple[str, ...]) -> str:
     """One of the solutions, each with probability 1/len(solutions)."""
     return solutions[rng.integers(len(solutions))]
+
+
+@functools.cache
+def prompt_length(task: Task) -> int:
+    """Characters of the longest prompt, so that every batch of a task has one shape."""
+    return max(len(task.prompt(problem)) for problem in task.train + task.held_out)

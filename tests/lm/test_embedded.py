@@ -10,11 +10,11 @@ from levels import LEVEL
 from scipy import stats
 
 import jsharp.tasks
-from jsharp.lm import embedded, huggingface, recipe
+from jsharp.lm import embedded, huggingface
 from jsharp.lm.language_model import transformer_policy
-from jsharp.lm.tokenizer import Tokenizer, encode_prompts
+from jsharp.lm.tokenizer import Tokenizer, decode_responses, encode_prompts
 
-RECIPE = json.loads((embedded.directory() / recipe.FILE).read_text())
+RECIPE = json.loads((embedded.directory() / "recipe.json").read_text())
 NAMES = ("game24", "arithmetic")
 
 
@@ -54,7 +54,7 @@ def test_it_loads_and_is_what_the_recipe_says(model, tokenizer):
     assert "jax" in RECIPE["versions"] and "commit" in RECIPE
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["game24", "arithmetic"])
 def test_no_held_out_prompt_was_trained_on(name, tokenizer):
     """Training draws from `task.train` alone (test_pretrain); no prompt is in both."""
     task = jsharp.tasks.load(name)
@@ -65,7 +65,7 @@ def test_no_held_out_prompt_was_trained_on(name, tokenizer):
     assert all(tokenizer.encode(prompt) for prompt in held_out)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["game24", "arithmetic"])
 def test_it_is_an_honest_base_model(name):
     """Sampled accuracy strictly between 10% and 70%, by an exact interval."""
     graded = RECIPE["held_out"][name]
@@ -89,7 +89,7 @@ def _again(key, model, tokenizer, name, *, n=2):
     asked = [task.prompt(problem) for problem in task.held_out]
     prompts = encode_prompts(tokenizer, asked, pad=model.pad)
     drawn = jax.jit(policy.sample, static_argnums=3)(key, model.params, prompts, n)
-    answered = recipe.texts(drawn, tokenizer, end=model.end[0])
+    answered = decode_responses(tokenizer, drawn, end=model.end[0])
     hits = sum(
         task.correct(problem, text)
         for problem, row in zip(task.held_out, answered, strict=True)
@@ -103,12 +103,12 @@ def _again(key, model, tokenizer, name, *, n=2):
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["game24", "arithmetic"])
 def test_fresh_samples_agree_with_the_recipe(key, model, tokenizer, name):
     assert _again(key, model, tokenizer, name) > LEVEL
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["game24", "arithmetic"])
 def test_the_agreement_test_rejects_a_damaged_model(key, model, tokenizer, name):
     """Twin: the final norm scaled by 0.6, which is sampling at temperature 1/0.6."""
     norm = {"scale": 0.6 * model.params["norm"]["scale"]}

@@ -18,9 +18,12 @@ import pytest
 import tyro
 from jax.experimental.compilation_cache import compilation_cache
 
-from jsharp.lm import huggingface, pretrain, pretrain_config, recipe, run_directory
+from jsharp.lm import huggingface
 from jsharp.lm.tokenizer import Tokenizer
 from jsharp.policy import Policy, Response
+from jsharp.pretrain import command as pretrain
+from jsharp.pretrain import config as pretrain_config
+from jsharp.pretrain import recipe, run_directory
 
 TINY = pretrain.Config(
     output_dir=Path("tiny"),
@@ -91,7 +94,7 @@ def test_a_run_killed_without_warning_ends_in_the_same_bytes(
 ):
     """kill -9 between checkpoints, in another process; the same command goes on."""
     words = shlex.split(pretrain_config.command(_at(tmp_path)))[2:-1]
-    command = [sys.executable, "-m", "jsharp.lm.pretrain", *words, str(tmp_path)]
+    command = [sys.executable, "-m", "jsharp", "pretrain", *words, str(tmp_path)]
     environment = os.environ | compile_once
     with subprocess.Popen(
         command, env=environment, stderr=subprocess.DEVNULL

@@ -1,0 +1,1 @@
+"""Train a base model from scratch on a task's demonstrations: `jsharp pretrain`."""

@@ -1,0 +1,40 @@
+"""What made a result: commit, versions, device. Stored inside every result file."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("jsharp", "jax", "jaxlib", "flax", "optax", "numpy", "tokenizers")
+
+
+def surroundings() -> dict[str, Any]:
+    """The commit (null outside a checkout of jsharp), versions and device."""
+    return {
+        "commit": _commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in PACKAGES},
+        },
+        "device": f"{jax.devices()[0].device_kind} ({platform.machine()})",
+    }
+
+
+def _commit() -> str | None:
+    here = Path(__file__).resolve()
+    git = lambda *words: subprocess.run(
+        ["git", "-C", str(here.parent), *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    try:
+        # A virtual environment may lie in the checkout of some other project.
+        top = Path(git("rev-parse", "--show-toplevel"))
+        ours = (top / "jsharp" / here.name).exists()
+        return git("describe", "--always", "--dirty") if ours else None
+    except (OSError, subprocess.CalledProcessError):
+        return None
