@@ -1,0 +1,1 @@
+"""The figures: one file per figure or table, each Config -> run -> results -> plot."""
