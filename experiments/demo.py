@@ -236,7 +236,7 @@ def comparison(metrics: dict[str, Any]) -> Table:
         pad_edge=False,
     )
     table.add_column("policy, picked by", no_wrap=True)
-    for name in ("accuracy %", "minus greedy, points", "log pi_base"):
+    for name in ("accuracy %", "minus greedy", "log pi"):
         table.add_column(name, justify="right", no_wrap=True)
     percent = lambda i: f"{100 * i[0]:.1f} [{100 * i[1]:.1f}, {100 * i[2]:.1f}]"
     for policy in ("base", "sharpened"):
