@@ -227,8 +227,8 @@ def write_curve(path: Path) -> None:
     )
 
 
-def comparison(metrics: dict[str, Any]) -> Table:
-    """The printed table: how often each way of picking a response is right."""
+def show(metrics: dict[str, Any]) -> None:
+    """Print how often each way of picking is right, and what sharpening changed."""
     table = Table(
         title="held-out accuracy, 95% intervals over prompts",
         box=box.SIMPLE_HEAD,
@@ -236,20 +236,21 @@ def comparison(metrics: dict[str, Any]) -> Table:
         pad_edge=False,
     )
     table.add_column("policy, picked by", no_wrap=True)
-    for name in ("accuracy %", "minus greedy", "log pi"):
+    for name in ("accuracy, %", "minus greedy", "log pi"):
         table.add_column(name, justify="right", no_wrap=True)
-    percent = lambda i: f"{100 * i[0]:.1f} [{100 * i[1]:.1f}, {100 * i[2]:.1f}]"
     for policy in ("base", "sharpened"):
         table.add_row(f"[bold]{policy}")
         for row in metrics[policy]:
-            log_prob = row["log_prob"]
             table.add_row(
-                f"  {row['name']}",
-                percent(row["accuracy"]),
-                percent(row["lift_over_greedy"]),
-                "" if log_prob is None else f"{log_prob:.2f}",
+                f" {row['name']}",
+                page.percent(row["accuracy"]),
+                page.percent(row["lift_over_greedy"]),
+                "" if row["log_prob"] is None else f"{row['log_prob']:.2f}",
             )
-    return table
+    console = Console(highlight=False)
+    console.print(table)
+    for name, gain in page.gains(metrics):
+        console.print(f"sharpened minus base, {name}: {gain}", markup=False)
 
 
 def run(config: Config, console: Console) -> Path:
@@ -278,7 +279,7 @@ def run(config: Config, console: Console) -> Path:
         "Comparison",
         lambda p: write_metrics(p, config, base, sharpened),
     )
-    Console(highlight=False).print(comparison(files.read_json(metrics)))
+    show(files.read_json(metrics))
     stages.run("curve.json", "Queries against eps, exact laws", write_curve)
     stages.run("figures", "Figures", lambda p: demo_figures.draw(config.output_dir, p))
     return stages.run("index.html", "Page", lambda p: page.write(p, config.output_dir))

@@ -18,7 +18,7 @@ from experiments.generate import samples
 BASE, SHARPENED, THEORY, WRONG = "#0072B2", "#D55E00", "#555555", "#CC79A7"
 STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
-    "figure.dpi": 150,
+    "figure.dpi": 120,
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -45,7 +45,7 @@ def draw(results: Path, directory: Path) -> None:
     partial.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
         for name, (plot, panels, data) in figures.items():
-            figure, axes = plt.subplots(1, panels, figsize=(4.6 * panels + 1.6, 4))
+            figure, axes = plt.subplots(1, panels, figsize=(5.0 * panels + 1.0, 3.8))
             plot(axes, data)
             # No creation time inside: the same results give the same bytes.
             figure.savefig(partial / f"{name}.png", metadata={"Software": None})

@@ -2,7 +2,9 @@
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; text-align: left;
          vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums;
+.number { text-align: right; }
+td.number { font-variant-numeric: tabular-nums;
             white-space: nowrap; }
 figure { margin: 1.5rem 0; } figcaption { color: #555; }
-img { max-width: min(100%, 46rem); }
+img { max-width: 100%; }
 pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 13px; }
 .holds { color: #006837; } .fails { color: #a50026; } .undecided { color: #8a6d00; }
 """
@@ -28,8 +31,8 @@ CAPTIONS = {
     "of the N correct?) needs the answers: a skyline, not a self-reward.",
     "best-of-k": "Best of k by log pi_base, for every k by the exact order-statistics "
     "estimator over the N samples (no subsampling). The band is over prompts.",
-    "log-prob": "Sequence log-probability under the base model: correct responses are "
-    "the likelier ones, which is why sharpening can help here.",
+    "log-prob": "Sequence log-probability under the base model, by correctness. "
+    "Sharpening can help where the correct responses are the likelier ones.",
     "training": "SFT-sharpening: what was selected, what it was selected from, and the "
     "likelihood that the trained model gives it before each step's update.",
     "queries": "Queries that the exact laws of best-of-N need for an (eps, delta)-"
@@ -37,14 +40,21 @@ CAPTIONS = {
 }
 
 
-def cell(value: Any, kind: str = "") -> str:
-    return f'<td class="{kind}">{html.escape(str(value))}</td>'
+def table(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table; `columns` maps each heading to its kind: "", "number" or "verdict"."""
 
+    def cell(tag: str, kind: str, value: Any) -> str:
+        text = html.escape(str(value))
+        # A verdict is coloured by what it says.
+        return f'<{tag} class="{text if kind == "verdict" else kind}">{text}</{tag}>'
 
-def table(head: Sequence[str], rows: Iterable[str]) -> str:
-    top = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    def row(tag: str, values: Iterable[Any]) -> str:
+        cells = zip(columns.values(), values, strict=True)
+        return f"<tr>{''.join(cell(tag, kind, value) for kind, value in cells)}</tr>"
+
+    body = "".join(row("td", values) for values in rows)
+    head = row("th", columns)
+    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
 
 
 def figure(directory: Path, name: str) -> str:
@@ -57,79 +67,74 @@ def figure(directory: Path, name: str) -> str:
 
 
 def claims(records: list[dict[str, Any]]) -> str:
-    head = (
-        "claim",
-        "statement",
-        "known",
-        "verdict",
-        "left/right",
-        "tried",
-        "level",
-        "twins",
-    )
-
-    def row(r: dict[str, Any]) -> str:
+    def row(r: dict[str, Any]) -> tuple[Any, ...]:
         twins = r["twins"].values()
         kept = sum(twin["outcome"] == twin["expected"] for twin in twins)
-        known = cell(r["expected"]) + cell(r["outcome"], r["outcome"])
-        numbers = (
+        return (
+            r["claim"],
+            r["statement"],
+            r["expected"],
+            r["outcome"],
             f"{float(r['tightness']):.4g}",
             r["instances"],
             f"{r['level']:.0e}" if r["level"] else "exact",
             f"{kept}/{len(twins)}",
         )
-        return (
-            cell(r["claim"])
-            + cell(r["statement"])
-            + known
-            + "".join(cell(number, "number") for number in numbers)
-        )
 
-    return table(head, map(row, records))
+    numbers = dict.fromkeys(("left/right", "tried", "level", "twins"), "number")
+    columns = {"claim": "", "statement": "", "known": "", "verdict": "verdict"}
+    return table(columns | numbers, map(row, records))
 
 
-def percent(interval: Sequence[float]) -> str:
-    estimate, low, high = (100 * value for value in interval)
-    return f"{estimate:.1f} [{low:.1f}, {high:.1f}]"
+def percent(interval: Sequence[float], sign: str = "") -> str:
+    estimate, low, high = (f"{100 * value:{sign}.1f}" for value in interval)
+    return f"{estimate} [{low}, {high}]"
 
 
 def comparison(metrics: dict[str, Any]) -> str:
-    head = ("policy", "picked by", "accuracy %", "minus greedy, points", "log pi_base")
-    return table(
-        head,
-        (
-            cell(policy)
-            + cell(row["name"])
-            + cell(percent(row["accuracy"]), "number")
-            + cell(percent(row["lift_over_greedy"]), "number")
-            + cell(
-                "" if row["log_prob"] is None else f"{row['log_prob']:.2f}", "number"
-            )
-            for policy in ("base", "sharpened")
-            for row in metrics[policy]
-        ),
-    )
-
-
-def gains(metrics: dict[str, Any]) -> str:
     rows = (
-        cell(name) + cell("{:+.3f} [{:+.3f}, {:+.3f}]".format(*gain), "number")
-        for name, gain in metrics["gain"].items()
+        (
+            policy,
+            row["name"],
+            percent(row["accuracy"]),
+            percent(row["lift_over_greedy"], "+"),
+            "" if row["log_prob"] is None else f"{row['log_prob']:.2f}",
+        )
+        for policy in ("base", "sharpened")
+        for row in metrics[policy]
     )
-    return table(("sharpened minus base, paired over prompts", "gain"), rows)
+    numbers = ("accuracy, %", "minus greedy, points", "log pi_base, nats")
+    columns = {"policy": "", "picked by": ""} | dict.fromkeys(numbers, "number")
+    return table(columns, rows)
 
 
-def responses(results: Path, prompts: int = 2) -> str:
-    """The likeliest three responses to the first prompts, as an eye-opener."""
+def gains(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """What sharpening changed, in words: name and value with unit and interval."""
+    gain = metrics["gain"]
+    nats = "{:+.2f} [{:+.2f}, {:+.2f}] nats".format(*gain["one sample, log pi_base"])
+    points = lambda name: f"{percent(gain[name], '+')} points"
+    return [
+        *((name, points(name)) for name in gain if name.endswith("accuracy")),
+        ("one sample, log pi_base", nats),
+    ]
+
+
+def responses(results: Path, prompts: int = 3, each: int = 3) -> str:
+    """The likeliest distinct responses to the first prompts, with how often drawn."""
     records = list(files.read_lines(results / "responses-base.jsonl"))
     rows = []
     for prompt in range(prompts):
         some = [r for r in records if r["prompt_id"] == prompt and r["sample_id"] >= 0]
-        for r in sorted(some, key=lambda r: -r["log_prob"])[:3]:
+        drawn = Counter(r["response"] for r in some)
+        distinct = {r["response"]: r for r in some}.values()
+        for r in sorted(distinct, key=lambda r: -r["log_prob"])[:each]:
             mark = "correct" if r["correct"] else "wrong"
-            number = cell(f"{r['log_prob']:.2f}", "number")
-            rows.append(cell(r["prompt"]) + cell(r["response"]) + number + cell(mark))
-    return table(("prompt", "response", "log pi_base", ""), rows)
+            times = f"{drawn[r['response']]} of {len(some)}"
+            rows.append(
+                (r["prompt"], r["response"], f"{r['log_prob']:.2f}", times, mark)
+            )
+    numbers = dict.fromkeys(("log pi_base, nats", "drawn"), "number")
+    return table({"prompt": "", "response": ""} | numbers | {"": ""}, rows)
 
 
 def write(path: Path, results: Path) -> None:
@@ -156,12 +161,12 @@ bugs that the same check must catch.</p>
 <h2>The likeliest responses</h2>
 {responses(results)}
 <h2>SFT-Sharpening</h2>
-{gains(metrics)}
+{table({"sharpened minus base, paired": "", "gain": "number"}, gains(metrics))}
 {draw("training")}
 <h2>How many queries it takes</h2>
 {draw("queries")}
 <h2>How this page was made</h2>
-<pre>{html.escape(str(made))}</pre>
+<pre>{html.escape(json.dumps(made, indent=1))}</pre>
 """
     files.write_text(
         path,
