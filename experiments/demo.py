@@ -25,10 +25,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import demo_figures, files, page
+from experiments import demo_figures, page
 from experiments.generate import REWARDS, Model, generate, samples
 from experiments.stages import Stages, claim_directory
-from jsharp import loop, update
+from jsharp import files, loop, update
 from jsharp.evaluate import best_of_k_curve, compare, paired_gain
 from jsharp.lm import embedded, huggingface
 from jsharp.policy import freeze

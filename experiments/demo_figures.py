@@ -11,8 +11,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from experiments import files
 from experiments.generate import samples
+from jsharp import files
 
 # Okabe-Ito: distinguishable with any colour vision.
 BASE, SHARPENED, THEORY, WRONG = "#0072B2", "#D55E00", "#555555", "#CC79A7"

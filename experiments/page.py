@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import files
+from jsharp import files
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto;
@@ -139,7 +139,8 @@ def responses(results: Path, prompts: int = 3, each: int = 3) -> str:
 
 def write(path: Path, results: Path) -> None:
     """The page of `results`, with every figure inside it."""
-    made = files.read_json(results / "config.json")
+    names = ("config.json", "surroundings.json")
+    made = {name: files.read_json(results / name) for name in names}
     metrics = files.read_json(results / "metrics.json")
     draw = lambda name: figure(results / "figures", name)
     level = 100 * (1 - metrics["level"])

@@ -1,7 +1,6 @@
 """An experiment's folder: pinned to one config, filled stage by stage, resumable."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,28 +9,21 @@ from typing import Any
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from experiments import files
+from jsharp import files, run_directory
 from jsharp.provenance import surroundings
 
 
 def claim_directory(directory: Path, config: Any) -> None:
-    """Write config.json with commit, versions and device, or check the one found.
+    """Pin the folder to the config, with commit, versions and device beside it.
 
     Raises ValueError where the folder holds a run of another config.
     """
-    path = directory / "config.json"
-    wanted = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    del wanted["output_dir"]  # a folder may move
-    if not path.exists():
-        files.write_json(path, {"config": wanted, **surroundings()})
-        return
-    found = files.read_json(path)["config"]
-    for name in wanted.keys() | found.keys():
-        if found.get(name) != wanted.get(name):
-            raise ValueError(
-                f"{name}: {path} has {found.get(name)!r}, got {wanted.get(name)!r}; "
-                "choose another folder"
-            )
+    identity = dataclasses.asdict(config)
+    del identity["output_dir"]  # a folder may move
+    run_directory.claim(directory, identity, resume=True)
+    made = directory / "surroundings.json"
+    if not made.exists():
+        files.write_json(made, surroundings())
 
 
 class Stages:

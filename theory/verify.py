@@ -28,6 +28,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from jsharp import files
 from jsharp.provenance import surroundings
 from theory import hardness, s3_limits, s4_mle, s4_rlhf, s4_sampling, s4_sft
 from theory.claim import QUICK, ROUNDING, Claim, Report, examine
@@ -220,8 +221,7 @@ def _write(folder: Path, reports: Sequence[Report], summary: dict[str, Any]) -> 
     folder.mkdir(parents=True, exist_ok=True)
     for report in reports:
         save(folder / witness_name(report.claim), report.claim.id, report.verdict)
-    text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-    (folder / "verify.json").write_text(text, encoding="utf-8")
+    files.write_json(folder / "verify.json", summary)
 
 
 def witness_name(claim: Claim) -> str:

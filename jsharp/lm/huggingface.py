@@ -5,7 +5,6 @@ A file holds torch's (out, in) matrices, one per projection; the params pytree h
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from jsharp import files
 from jsharp.lm import transformer
 from jsharp.lm.config import TransformerConfig
 from jsharp.policy import Params
@@ -64,16 +64,15 @@ def save(
     wanted = jax.eval_shape(lambda: transformer.init(jax.random.key(0), config))
     _check_params(params, wanted)
     tensors = _tensors_from(params, config)
-    directory.mkdir(parents=True, exist_ok=True)
     ids = {
         "bos_token_id": config.bos_token_id,
         "eos_token_id": end[0] if len(end) == 1 else list(end),
         "pad_token_id": pad,
     }
     weights = safetensors.numpy.save(tensors, metadata={"format": "pt"})
-    _write(directory / CONFIG, _json({**config.to_dict(), **ids}))
-    _write(directory / GENERATION, _json(ids))
-    _write(directory / WEIGHTS, weights)
+    files.write_bytes(directory / CONFIG, _json({**config.to_dict(), **ids}))
+    files.write_bytes(directory / GENERATION, _json(ids))
+    files.write_bytes(directory / WEIGHTS, weights)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -256,15 +255,3 @@ def _check_params(params: Params, wanted: Params) -> None:
 
 def _json(raw: dict[str, Any]) -> bytes:
     return (json.dumps(raw, indent=2) + "\n").encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

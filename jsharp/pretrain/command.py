@@ -26,12 +26,13 @@ from rich import progress
 from rich.console import Console
 
 import jsharp.tasks
+from jsharp import run_directory
 from jsharp.lm import checkpoint, huggingface
 from jsharp.lm.config import TransformerConfig
 from jsharp.lm.language_model import greedy_decoder, transformer_policy
 from jsharp.lm.tokenizer import Tokenizer, character_tokenizer
 from jsharp.policy import Params, Policy, Prompts, Response
-from jsharp.pretrain import demonstrations, recipe, run_directory
+from jsharp.pretrain import demonstrations, recipe
 from jsharp.pretrain.config import Config, check, command, identity
 from jsharp.provenance import surroundings
 from jsharp.tasks import Task

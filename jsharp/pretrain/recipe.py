@@ -3,7 +3,6 @@
 held-out prompts -> n samples each, and greedy -> the task's checker -> accuracies
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jsharp import files
 from jsharp.lm.tokenizer import Tokenizer, decode_responses, encode_prompts
 from jsharp.policy import Policy, Response
 from jsharp.selection import best_of_n
@@ -72,9 +72,8 @@ def grader(
 
 def write(directory: Path, recipe: dict[str, Any]) -> None:
     """`directory`/recipe.json and the model card README.md that restates it."""
-    text = json.dumps(recipe, indent=2) + "\n"
-    (directory / FILE).write_text(text, encoding="utf-8")
-    (directory / "README.md").write_text(_card(recipe), encoding="utf-8")
+    files.write_json(directory / FILE, recipe)
+    files.write_text(directory / "README.md", _card(recipe))
 
 
 def _card(recipe: dict[str, Any]) -> str:

@@ -64,7 +64,8 @@ def test_the_page_stands_alone(whole):
 @pytest.mark.parametrize("cut", ["responses-base.jsonl", "sharpened", "figures"])
 def test_an_interrupted_demo_ends_with_the_same_bytes(whole, small, tmp_path, cut):
     """What a kill during the stage `cut` leaves: the stages before, and a torn part."""
-    order = ["config.json", "claims.json", "responses-base.jsonl", "sharpened"]
+    order = ["config.json", "surroundings.json", "claims.json"]
+    order += ["responses-base.jsonl", "sharpened"]
     order += ["responses-sharpened.jsonl", "metrics.json", "curve.json", "figures"]
     for name in order[: order.index(cut)]:
         copy = shutil.copytree if (whole / name).is_dir() else shutil.copy

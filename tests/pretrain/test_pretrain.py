@@ -18,12 +18,13 @@ import pytest
 import tyro
 from jax.experimental.compilation_cache import compilation_cache
 
+from jsharp import run_directory
 from jsharp.lm import huggingface
 from jsharp.lm.tokenizer import Tokenizer
 from jsharp.policy import Policy, Response
 from jsharp.pretrain import command as pretrain
 from jsharp.pretrain import config as pretrain_config
-from jsharp.pretrain import recipe, run_directory
+from jsharp.pretrain import recipe
 
 TINY = pretrain.Config(
     output_dir=Path("tiny"),

@@ -6,10 +6,11 @@ both, so that a resumed run writes each line once.
 """
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from jsharp import files
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 
@@ -22,12 +23,11 @@ def claim(directory: Path, identity: dict[str, Any], *, resume: bool) -> None:
     path = directory / CONFIG
     wanted = json.loads(json.dumps(identity))  # tuples become lists
     if not path.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        _replace(path, json.dumps(wanted, indent=2) + "\n")
+        files.write_json(path, wanted)
         return
     if not resume:
         raise ValueError(f"output_dir: {directory} already holds a run")
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = files.read_json(path)
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise ValueError(
@@ -76,7 +76,7 @@ def forget_after(directory: Path, step: int) -> None:
     """Drop the lines past `step`, and a torn last one."""
     lines = [line for line in read(directory) if line["step"] <= step]
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    _replace(directory / METRICS, text)
+    files.write_text(directory / METRICS, text)
 
 
 def training_seconds(directory: Path) -> float:
@@ -87,9 +87,3 @@ def training_seconds(directory: Path) -> float:
         line["step_time"] * (line["step"] - before)
         for line, before in zip(timed, steps, strict=False)
     )
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import files
+from jsharp import files
 
 
 def test_lines_round_trip(tmp_path):
