@@ -31,7 +31,8 @@ class Model(NamedTuple):
     params: Params
     greedy: Any  # (params, prompts) -> Response
     tokenizer: Tokenizer
-    end: int
+    end: tuple[int, ...]
+    pad: int
 
     @classmethod
     def load(cls, directory: str | Path, *, horizon: int) -> "Model":
@@ -45,13 +46,13 @@ class Model(NamedTuple):
         )
         greedy = jax.jit(greedy_decoder(found.config, **shape))
         tokenizer = Tokenizer.load(directory)
-        return cls(jitted, found.params, greedy, tokenizer, found.end[0])
+        return cls(jitted, found.params, greedy, tokenizer, found.end, found.pad)
 
     def prompts(self, task: Task, problems: Sequence[Problem]) -> Prompts:
         """The prompts of a task, always padded to its longest one."""
         asked = [task.prompt(problem) for problem in problems]
         return encode_prompts(
-            self.tokenizer, asked, pad=self.end, length=prompt_length(task)
+            self.tokenizer, asked, pad=self.pad, length=prompt_length(task)
         )
 
 
@@ -125,7 +126,7 @@ def _records(
             "tokens": tokens[b, i, : length[b, i]].tolist(),
             "length": int(length[b, i]),
             "finish_reason": "stop"
-            if tokens[b, i, length[b, i] - 1] == model.end
+            if tokens[b, i, length[b, i] - 1] in model.end
             else "length",
             "log_prob": float(base[b, i]),
             "sampler_log_prob": float(seen[b, i]),

@@ -72,7 +72,7 @@ def draw_until_stop(
     start = Draws(
         rounds=jnp.zeros((), jnp.int32),
         best=empty,
-        log_prob=jnp.full((batch, 1), -jnp.inf, jnp.float32),
+        log_prob=jnp.full((batch, 1), -jnp.inf, shape.sampler_log_prob.dtype),
         time=jnp.zeros(batch, jnp.int32),
         stopped=jnp.zeros(batch, bool),
     )
@@ -92,7 +92,7 @@ def ada_sft(
 
     Raises ValueError unless mu > 0 and block divides max_n.
     """
-    if mu <= 0 or block < 1 or max_n % block:
+    if not mu > 0 or block < 1 or max_n < block or max_n % block:
         raise ValueError(
             f"expected mu > 0 and block dividing max_n, found {mu=}, {block=}, {max_n=}"
         )

@@ -121,6 +121,7 @@ def inverse_cdf(
     Exact in law up to float rounding, and never a token of zero probability.
     """
     mass = jax.nn.softmax(logits, axis=-1)
-    cumulative = jnp.cumsum(mass, axis=-1)
-    reached = cumulative > u[..., None] * cumulative[..., -1:]
-    return jnp.argmax(reached & (mass > 0), axis=-1).astype(jnp.int32)
+    # Rounding may raise the sum over tokens of zero mass: they are no part of it.
+    cumulative = jnp.where(mass > 0, jnp.cumsum(mass, axis=-1), 0.0)
+    total = cumulative.max(-1, keepdims=True)
+    return jnp.argmax(cumulative > u[..., None] * total, axis=-1).astype(jnp.int32)

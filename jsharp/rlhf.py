@@ -20,7 +20,7 @@ from jsharp.update import Update, UpdateState
 
 
 class Info(NamedTuple):
-    loss: Float[Array, ""]  # squared residual, mean over the batch, before the update
+    loss: Float[Array, ""]  # squared residual, mean over the batch; see UpdateInfo
     grad_norm: Float[Array, ""]
     queries: Int[Array, ""]
     reward_gap: Float[Array, ""]  # mean |r(y) - r(y')|
@@ -36,7 +36,12 @@ def rlhf(
     beta: float,
     reward: Reward = log_probability,
 ) -> Algorithm:
-    """Offline RLHF-Sharpening at KL strength beta; the state is an UpdateState."""
+    """Offline RLHF-Sharpening at KL strength beta; the state is an UpdateState.
+
+    Raises ValueError unless beta > 0.
+    """
+    if not beta > 0:
+        raise ValueError(f"expected beta > 0, found {beta=}")
 
     def init(params, prompts) -> UpdateState:
         del prompts

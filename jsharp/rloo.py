@@ -37,10 +37,12 @@ def rloo(
 ) -> Algorithm:
     """RLOO with n >= 2 responses per prompt; `update` must be a gradient.
 
-    Raises ValueError for n < 2, where there is no other response to leave in.
+    Raises ValueError for n < 2, where there is no other response, and for beta < 0.
     """
     if n < 2:
         raise ValueError(f"leave-one-out needs n >= 2 responses, found n={n}")
+    if not beta >= 0:
+        raise ValueError(f"expected beta >= 0, found {beta=}")
 
     def init(params, prompts) -> UpdateState:
         del prompts

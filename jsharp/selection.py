@@ -36,8 +36,9 @@ def adaptive_stop(
     """N_mu(x) = inf{ k : 1/max_{j<=k} pi_base(y_j|x) <= k/mu }, Eq 10.
 
     Compared in logs, -max_{j<=k} log pi_base(y_j|x) <= log k - log mu, as sequence
-    probabilities underflow. Theory sets mu = ln(2/delta). A row may continue one that
-    has `seen` draws already, the likeliest of log-probability `best`.
+    probabilities underflow (in float32, so a draw at exact equality may stop one late;
+    mu = ln(2/delta), the theory's, never meets it). A row may continue one that has
+    `seen` draws already, the likeliest of log-probability `best`.
     """
     draws = jnp.arange(1, log_prob.shape[1] + 1)
     likeliest = jax.lax.cummax(log_prob, axis=1)
@@ -58,17 +59,30 @@ def best_of_k(score: np.ndarray, value: np.ndarray, k: int) -> np.ndarray:
     candidates share their weight equally. An unbiased estimate, for every k <= n, of
     what a fresh best-of-k would give. score, value [B n] -> [B]; float64.
 
-    Raises ValueError unless 1 <= k <= n.
+    Raises ValueError unless 1 <= k <= n and every score is a number.
     """
     score, value = np.asarray(score, float), np.asarray(value, float)
     n = score.shape[1]
     if not 1 <= k <= n:
         raise ValueError(f"expected 1 <= k <= n={n}, found k={k}")
+    if np.isnan(score).any():
+        raise ValueError(
+            f"expected scores, found NaN at {np.argwhere(np.isnan(score))}"
+        )
     below = (score[:, None, :] < score[:, :, None]).sum(-1)
     tied = (score[:, None, :] == score[:, :, None]).sum(-1)
     # P[the maximum lies in my tie class] = (C(below+tied, k) - C(below, k)) / C(n, k).
-    chosen = scipy.special.comb(below + tied, k) - scipy.special.comb(below, k)
-    return (value * chosen / tied).sum(1) / scipy.special.comb(n, k)
+    chosen = _share(below + tied, n, k) - _share(below, n, k)
+    return (value * chosen / tied).sum(1)
+
+
+def _share(m: np.ndarray, n: int, k: int) -> np.ndarray:
+    """C(m, k) / C(n, k): all k of n lie among m of them. In logs: n may be large."""
+    log_factorial = lambda a: scipy.special.gammaln(np.asarray(a, float) + 1)
+    some = np.maximum(m, k)
+    log_share = log_factorial(some) - log_factorial(some - k)
+    log_share -= log_factorial(n) - log_factorial(n - k)
+    return np.where(m >= k, np.exp(log_share), 0.0)
 
 
 def coverage_at_k(correct: np.ndarray, k: int) -> np.ndarray:

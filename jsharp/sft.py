@@ -20,7 +20,7 @@ from jsharp.update import Update, UpdateState
 
 
 class Info(NamedTuple):
-    loss: Float[Array, ""]  # -log pi(y^BoN|x), mean over the batch, before the update
+    loss: Float[Array, ""]  # -log pi(y^BoN|x), mean over the batch; see UpdateInfo
     grad_norm: Float[Array, ""]
     queries: Int[Array, ""]
     mean_log_prob: Float[Array, ""]  # log pi_base of all candidates
@@ -36,7 +36,12 @@ def sft(
     n: int,
     reward: Reward = log_probability,
 ) -> Algorithm:
-    """SFT-Sharpening with n responses per prompt; the state is an UpdateState."""
+    """SFT-Sharpening with n responses per prompt; the state is an UpdateState.
+
+    Raises ValueError unless n >= 1.
+    """
+    if n < 1:
+        raise ValueError(f"expected n >= 1 responses per prompt, found {n=}")
 
     def init(params, prompts) -> UpdateState:
         del prompts

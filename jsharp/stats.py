@@ -48,6 +48,7 @@ def bootstrap(
 ) -> Interval:
     """Percentile bootstrap over the first axis (prompts) of `values` [B ...].
 
+    Its level is asymptotic in B; where all prompts agree its width is zero.
     `statistic` maps a resampled [R B ...] stack to [R]; paired comparisons keep both
     arms in the trailing axes, so that a prompt is resampled with both of its results.
     """

@@ -29,7 +29,13 @@ class UpdateState(NamedTuple):
 
 
 class UpdateInfo(NamedTuple):
-    loss: Float[Array, ""]  # mean over the step's data, before the update
+    """The mean loss that the update followed.
+
+    Of a gradient: before the first step, over the replay if there is one. Of a finite
+    class: over the step's data, at the member chosen.
+    """
+
+    loss: Float[Array, ""]
     grad_norm: Float[Array, ""]  # of that loss; 0 for a finite class
 
 
@@ -41,7 +47,12 @@ class Update(NamedTuple):
 
 
 def gradient(tx: optax.GradientTransformation, *, steps: int = 1) -> Update:
-    """`steps` optax steps on the mean loss of the step's data (or of the replay)."""
+    """`steps` optax steps on the mean loss of the step's data (or of the replay).
+
+    Raises ValueError unless steps >= 1.
+    """
+    if steps < 1:
+        raise ValueError(f"expected steps >= 1, found {steps=}")
 
     def init(params):
         params = jax.tree.map(jnp.copy, params)

@@ -54,7 +54,7 @@ def empty_dataset(base: FrozenPolicy, prompts: Prompts, rounds: int) -> Dataset:
     shape = jax.eval_shape(lambda k: base.sample(k, prompts, 2), key)
     rows = rounds * shape.length.shape[0]
     zeros = lambda leaf: jnp.zeros((rows, *leaf.shape[1:]), leaf.dtype)
-    repeat = lambda leaf: jnp.concatenate([leaf] * rounds)
+    repeat = lambda leaf: jnp.copy(jnp.concatenate([leaf] * rounds))
     return Dataset(
         prompts=jax.tree.map(repeat, prompts),
         pair=jax.tree.map(zeros, shape),
@@ -70,7 +70,8 @@ def append(dataset: Dataset, *batch) -> Dataset:
     write = lambda all_, new: jax.lax.dynamic_update_slice_in_dim(
         all_, new, dataset.size, axis=0
     )
-    size = dataset.size + batch[0].length.shape[0]
+    capacity, new = rows[-1].shape[0], batch[0].length.shape[0]
+    size = jnp.minimum(dataset.size + new, capacity)
     return Dataset._make((*jax.tree.map(write, rows, batch), size))
 
 
@@ -84,7 +85,12 @@ def xpo(
     rounds: int,
     reward: Reward = log_probability,
 ) -> Algorithm:
-    """Alg 1 for `rounds` = T steps; later steps would overwrite the last data."""
+    """Alg 1 for `rounds` = T steps; a step beyond them overwrites the newest batch.
+
+    Raises ValueError unless rounds >= 1 and beta > 0.
+    """
+    if rounds < 1 or not beta > 0:
+        raise ValueError(f"expected rounds >= 1 and beta > 0, found {rounds=}, {beta=}")
 
     def total(params, prompts, pair, base_log_prob, score, filled):
         log_prob = policy.log_prob(params, prompts, pair)
@@ -94,7 +100,7 @@ def xpo(
 
     def init(params, prompts) -> State:
         dataset = empty_dataset(base, prompts, rounds)
-        worst = jnp.full((), -jnp.inf, jnp.float32)
+        worst = jnp.full((), -jnp.inf, dataset.score.dtype)
         fitted = update.init(params)
         return State(jax.tree.map(jnp.copy, params), worst, fitted, dataset)
 

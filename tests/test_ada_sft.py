@@ -102,7 +102,17 @@ def test_a_prompt_cut_at_max_n_is_reported(key):
     np.testing.assert_array_equal(draws.time, np.full(8, 12))
 
 
-@pytest.mark.parametrize("bad", [{"mu": 0.0}, {"block": 0}, {"block": 5}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"mu": 0.0},
+        {"mu": float("nan")},
+        {"block": 0},
+        {"block": 5},
+        {"max_n": 0},
+        {"max_n": -4},
+    ],
+)
 def test_bad_sizes_are_refused(bad):
     sizes = {"mu": 1.0, "block": 4, "max_n": 12} | bad
     policy = table(1, 3)
@@ -113,3 +123,22 @@ def test_bad_sizes_are_refused(bad):
             update.finite_class(jnp.zeros((1, 1, 3))),
             **sizes,
         )
+
+
+def test_the_fit_is_the_mle_of_the_kept_responses(key):
+    """Against counts of what draw_until_stop keeps, by NumPy over a finite class."""
+    policy = table(1, 3)
+    params = jnp.log(jnp.asarray([P], jnp.float32))
+    base = freeze(policy, params)
+    members = jax.vmap(policy.init)(jax.random.split(jax.random.key(1), 20))
+    prompts = prompts_of(jnp.zeros(40, jnp.int32))
+    sizes = {"mu": MU, "block": 4, "max_n": 12}
+    algorithm = ada_sft(policy, base, update.finite_class(members), **sizes)
+    state, info = jax.jit(algorithm.step)(key, algorithm.init(params, prompts), prompts)
+    kept = draw_until_stop(key, base, prompts, **sizes)
+    counts = np.bincount(np.asarray(kept.best.tokens).ravel(), minlength=3)
+    likelihood = np.asarray(jax.nn.log_softmax(members), float)[:, 0] @ counts
+    np.testing.assert_array_equal(state.params, members[likelihood.argmax()])
+    np.testing.assert_allclose(info.loss, -likelihood.max() / 40, rtol=1e-5)
+    selected = np.log(P) @ counts / 40
+    np.testing.assert_allclose(info.selected_log_prob, selected, rtol=1e-5)

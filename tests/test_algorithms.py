@@ -125,3 +125,19 @@ def test_sampler_drift_is_logged_and_small(toy, params, key):
         key, algorithm.init(params, toy.prompts), toy.prompts
     )
     assert float(info.drift) > 1e-3
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_runs_in_float64(name, key):
+    """The theory's tables run under x64: no hard-wired float32 in any carry."""
+    with jax.enable_x64(True):
+        toy = TOYS["table"]()
+        params = toy.policy.init(jax.random.key(3)).astype(jnp.float64)
+        tune = update.gradient(optax.adam(1e-2))
+        algorithm = ALGORITHMS[name](toy.policy, freeze(toy.policy, params), tune)
+        batches = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), toy.prompts)
+        state, info = jax.jit(loop.scan, static_argnums=1)(
+            key, algorithm, params, batches
+        )
+        chex.assert_tree_all_finite(info)
+        assert state.params.dtype == jnp.float64

@@ -53,7 +53,7 @@ def test_greedy_has_no_lift_over_itself_and_no_interval_of_it(rows):
 def test_curve_runs_from_one_sample_to_best_of_all(rows):
     curve = best_of_k_curve(SAMPLES, "log-probability", level=0.1, seed=0)
     np.testing.assert_array_equal(curve.k, [1, 2, 3])
-    assert curve.accuracy[0].estimate == rows["one sample"].accuracy.estimate
+    np.testing.assert_allclose(curve.accuracy[0], rows["one sample"].accuracy)
     np.testing.assert_allclose(
         curve.accuracy[-1], rows["best of 3, log-probability"].accuracy
     )

@@ -49,9 +49,10 @@ def test_the_budget_covers_the_asserts():
 
     counts = {}
     for path in sorted(TESTS.rglob("test_*.py")):
-        counts |= statistical(path)
+        found = statistical(path)
+        counts |= {f"{path.name}:{name}": n for name, n in found.items()}
     # The contract test runs once per policy.
-    counts["test_samples_follow_log_prob"] *= len(TOYS)
+    counts["test_policy.py:test_samples_follow_log_prob"] *= len(TOYS)
     assert sum(counts.values()) <= STATISTICAL_ASSERTS, counts
     assert len(counts) >= 4
     assert LEVEL * STATISTICAL_ASSERTS <= SUITE_FALSE_ALARM

@@ -221,3 +221,13 @@ def test_uniforms_do_not_move_when_the_batch_or_the_horizon_grows(key):
     small, large = uniforms(key, 2, 3, 4), uniforms(key, 5, 7, 9)
     np.testing.assert_array_equal(small, large[:2, :3, :4])
     assert len(np.unique(np.asarray(large))) == large.size
+
+
+def test_inverse_cdf_never_draws_a_token_of_zero_mass():
+    """At the largest uniform, behind a tail of zeros, where rounding shows."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=3, size=(20_000, 300)).astype(np.float32)
+    logits[:, [0, *range(200, 300)]] = -np.inf
+    u = jnp.full(len(logits), 1 - 2**-23, jnp.float32)
+    tokens = np.asarray(inverse_cdf(u, jnp.asarray(logits)))
+    assert np.isfinite(np.take_along_axis(logits, tokens[:, None], 1)).all()

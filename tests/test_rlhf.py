@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jsharp import update
 from jsharp.policy import freeze
@@ -42,3 +43,31 @@ def test_ties_are_counted(key):
     prompts = prompts_of(jnp.zeros(5, jnp.int32))
     _, info = jax.jit(algorithm.step)(key, algorithm.init(params, prompts), prompts)
     assert float(info.ties) == 1 and float(info.reward_gap) == 0
+
+
+def test_the_reward_decides_the_target(key):
+    """With r = -log pi the minimiser is the tilt towards the unlikely."""
+    policy = table(1, 4)
+    params = policy.init(jax.random.key(0))
+    p = np.asarray(jax.nn.softmax(params), float)
+    weight = p * p ** (-1 / 0.6)
+    answer = jnp.log(jnp.asarray(weight / weight.sum(), jnp.float32))
+    usual = jnp.log(jnp.asarray(tilted(p, 0.6), jnp.float32))
+    algorithm = rlhf(
+        policy,
+        freeze(policy, params),
+        update.finite_class(jnp.stack([usual, answer])),
+        beta=0.6,
+        reward=lambda log_prob, response: -log_prob,
+    )
+    prompts = prompts_of(jnp.zeros(32, jnp.int32))
+    state, _ = jax.jit(algorithm.step)(key, algorithm.init(params, prompts), prompts)
+    np.testing.assert_array_equal(state.params, answer)
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, float("nan")])
+def test_beta_must_be_positive(beta):
+    policy = table(1, 2)
+    base = freeze(policy, jnp.zeros((1, 2)))
+    with pytest.raises(ValueError, match="expected beta > 0"):
+        rlhf(policy, base, update.finite_class(jnp.zeros((1, 1, 2))), beta=beta)

@@ -5,13 +5,14 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jsharp import update
+from jsharp import loop, update
 from jsharp.loss import policy_gradient
 from jsharp.policy import freeze
 from jsharp.rloo import rloo
-from jsharp.tabular import table
+from jsharp.tabular import prompts_of, table
 
 BETA = 0.4
 
@@ -56,3 +57,34 @@ def test_needs_two_responses():
     base = freeze(policy, jnp.zeros((1, 2)))
     with pytest.raises(ValueError, match="n >= 2 responses, found n=1"):
         rloo(policy, base, update.finite_class(jnp.zeros((1, 1, 2))), n=1, beta=0.1)
+
+
+def test_ascends_the_exact_objective(key):
+    """150 SGD steps on 64 prompts each bring J_beta to within 2% of its largest."""
+    log_base = jax.nn.log_softmax(jnp.asarray([1.5, 0.5, 0.0, -1.0]))
+    policy = table(1, 4)
+    base = freeze(policy, log_base[None])
+    algorithm = rloo(policy, base, update.gradient(optax.sgd(1.0)), n=4, beta=BETA)
+    prompts = jax.vmap(prompts_of)(jnp.zeros((150, 64), jnp.int32))
+    run = jax.jit(loop.scan, static_argnums=1)
+    state, _ = run(key, algorithm, log_base[None], prompts)
+    best = BETA * jax.nn.logsumexp((1 + 1 / BETA) * log_base)  # J_beta(pi*_beta)
+    start, end = (float(objective(t, log_base)) for t in (log_base, state.params[0]))
+    assert start < best - 0.1
+    assert best - end < 0.02 * (best - start)
+
+
+def test_info_estimates_the_objective_and_the_kl(key):
+    """Recomputed from the same draws, away from the base and from beta = 1."""
+    policy = table(1, 4)
+    params = jax.random.normal(jax.random.key(0), (1, 4))
+    log_base = jax.nn.log_softmax(jax.random.normal(jax.random.key(1), (1, 4)))
+    base = freeze(policy, log_base)
+    algorithm = rloo(policy, base, update.gradient(optax.sgd(0.0)), n=4, beta=BETA)
+    prompts = prompts_of(jnp.zeros(32, jnp.int32))
+    _, info = jax.jit(algorithm.step)(key, algorithm.init(params, prompts), prompts)
+    y = np.asarray(policy.sample(key, params, prompts, 4).tokens[..., 0])
+    ratio = np.asarray(jax.nn.log_softmax(params) - log_base)[0][y]
+    np.testing.assert_allclose(info.kl, ratio.mean(), rtol=1e-4)
+    value = np.asarray(log_base)[0][y] - BETA * ratio
+    np.testing.assert_allclose(info.objective, value.mean(), rtol=1e-4)

@@ -82,3 +82,15 @@ def test_coverage_at_k_is_the_unbiased_pass_at_k():
 def test_best_of_k_refuses_k_outside_its_range(k):
     with pytest.raises(ValueError, match=f"expected 1 <= k <= n=4, found k={k}"):
         best_of_k(np.zeros((1, 4)), np.zeros((1, 4)), k)
+
+
+def test_best_of_k_of_thousands():
+    """n = 2000 > 1030, where C(n, k) overflows: the mean rank of a maximum, exactly."""
+    n, k = 2000, 1000
+    rank = np.arange(1.0, n + 1)[None]
+    np.testing.assert_allclose(best_of_k(rank, rank, k), [k * (n + 1) / (k + 1)])
+
+
+def test_best_of_k_refuses_a_score_that_is_no_number():
+    with pytest.raises(ValueError, match="found NaN at"):
+        best_of_k(np.array([[0.0, np.nan]]), np.zeros((1, 2)), 1)

@@ -88,3 +88,27 @@ def test_gradient_fit_sharpens_a_multi_layer_policy(key):
     after = np.take_along_axis(after, top[:, None], 1)[:, 0]
     assert (after > before + 0.1).all()
     assert (infos.selected_log_prob > infos.mean_log_prob).all()
+
+
+def test_the_reward_decides_what_is_kept(key):
+    """With -log pi as the reward it is the unlikeliest candidate."""
+    policy = table(1, 4)
+    params = jnp.log(jnp.asarray(P, jnp.float32))[None]
+    base = freeze(policy, params)
+    one = update.finite_class(params[None])
+    prompts = prompts_of(jnp.zeros(64, jnp.int32))
+    unlikeliest = lambda log_prob, response: -log_prob
+    algorithm = sft(policy, base, one, n=5, reward=unlikeliest)
+    _, info = jax.jit(algorithm.step)(key, algorithm.init(params, prompts), prompts)
+    log_prob = np.asarray(base.log_prob(prompts, base.sample(key, prompts, 5)))
+    np.testing.assert_allclose(
+        info.selected_log_prob, log_prob.min(1).mean(), rtol=1e-5
+    )
+    np.testing.assert_allclose(info.mean_log_prob, log_prob.mean(), rtol=1e-5)
+
+
+def test_needs_a_response():
+    policy = table(1, 2)
+    base = freeze(policy, jnp.zeros((1, 2)))
+    with pytest.raises(ValueError, match="expected n >= 1 responses per prompt"):
+        sft(policy, base, update.finite_class(jnp.zeros((1, 1, 2))), n=0)

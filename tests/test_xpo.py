@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jsharp import update
+from jsharp import loop, update
 from jsharp.policy import freeze
 from jsharp.tabular import prompts_of, table
 from jsharp.xpo import xpo
@@ -148,3 +148,59 @@ def test_dataset_has_room_for_all_rounds(rounds):
     )
     dataset = algorithm.init(params, prompts).dataset
     assert dataset.score.shape == (3 * rounds, 2)
+
+
+def test_a_better_iterate_becomes_the_answer(key):
+    """The only member is pi*_beta: it is the answer once it has drawn a response."""
+    policy = table(1, 3)
+    params = jnp.log(jnp.asarray([[0.5, 0.3, 0.2]]))
+    better = jax.nn.log_softmax(params * (1 + 1 / BETA))
+    base = freeze(policy, params)
+    prompts = prompts_of(jnp.zeros(64, jnp.int32))
+    algorithm = xpo(
+        policy,
+        base,
+        update.finite_class(better[None]),
+        alpha=0.0,
+        beta=BETA,
+        rounds=2,
+    )
+    step = jax.jit(algorithm.step)
+    state, first = step(key, algorithm.init(params, prompts), prompts)
+    np.testing.assert_array_equal(state.params, params)
+    state, info = step(jax.random.fold_in(key, 1), state, prompts)
+    np.testing.assert_array_equal(state.params, better)
+    # Every response has the same r - beta log-ratio under pi*_beta: the estimate of
+    # J_beta is exact, beta log sum_y pi_base^(1+1/beta).
+    exact = BETA * jax.nn.logsumexp((1 + 1 / BETA) * params)
+    np.testing.assert_allclose(info.objective, exact, rtol=1e-5)
+    assert float(first.kl) == 0 and float(info.kl) > 0
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_steps_beyond_the_last_round_keep_the_scale(rounds, key):
+    """The host loop donates the state, also at rounds = 1; the mean stays a mean."""
+    policy, params, _, prompts = setup()
+    algorithm = xpo(
+        policy,
+        freeze(policy, params),
+        update.gradient(optax.sgd(0.1)),
+        alpha=ALPHA,
+        beta=BETA,
+        rounds=rounds,
+    )
+    state = algorithm.init(params, prompts)
+    for _, new, info in loop.iterate(key, algorithm, state, [prompts] * 3):
+        state = new
+        assert np.isfinite(info.loss)
+    assert int(state.dataset.size) == 3 * rounds
+    np.testing.assert_array_equal(prompts.length, [1, 1, 1])  # still the caller's
+
+
+@pytest.mark.parametrize("bad", [{"rounds": 0}, {"beta": 0.0}])
+def test_bad_sizes_are_refused(bad):
+    policy, params, members, _ = setup()
+    sizes = {"rounds": 2, "beta": BETA} | bad
+    one = update.finite_class(members)
+    with pytest.raises(ValueError, match="expected rounds >= 1 and beta > 0"):
+        xpo(policy, freeze(policy, params), one, alpha=ALPHA, **sizes)

@@ -17,11 +17,21 @@ State = Any  # a pytree of arrays
 
 
 def save(directory: Path, step: int, state: State, *, keep: int | None = None) -> None:
-    """Write `directory`/<step> and wait for it; keep the last `keep` (None: all)."""
+    """Write `directory`/<step> and wait for it; keep the last `keep` (None: all).
+
+    A step that is there already stays as it is. Raises ValueError where a later step
+    is, or unless keep >= 1.
+    """
+    if keep is not None and keep < 1:
+        raise ValueError(f"expected to keep at least 1 checkpoint, got {keep}")
     policies = ocp.training.preservation_policies
     policy = policies.PreserveAll() if keep is None else policies.LatestN(keep)
     with _open(directory, preservation_policy=policy) as checkpointer:
         latest = checkpointer.latest
+        if latest is not None and latest.step > step:
+            raise ValueError(
+                f"{directory}: holds step {latest.step}, later than {step}"
+            )
         if latest is None or latest.step < step:
             checkpointer.save_checkpointables(step, {"state": _host(state)}, force=True)
 

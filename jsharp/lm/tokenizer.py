@@ -120,11 +120,11 @@ def encode_prompts(
 
 
 def decode_responses(
-    tokenizer: Tokenizer, response: Response, *, end: int
+    tokenizer: Tokenizer, response: Response, *, end: tuple[int, ...]
 ) -> list[list[str]]:
     """The n texts of each prompt, the end token stripped."""
     rows, lengths = np.asarray(response.tokens), np.asarray(response.length)
     decode = lambda row, length: tokenizer.decode(
-        row[: length - (row[length - 1] == end)].tolist()
+        row[: length - (row[length - 1] in end)].tolist()
     )
     return [list(map(decode, *pair)) for pair in zip(rows, lengths, strict=True)]

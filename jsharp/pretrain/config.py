@@ -64,6 +64,18 @@ def check(config: Config) -> None:
             f"warmup_steps: expected between 1 and max_steps - 1 = "
             f"{config.max_steps - 1}, got {config.warmup_steps}"
         )
+    for name in ("learning_rate", "max_grad_norm"):
+        if not 0 < (value := getattr(config, name)) < math.inf:
+            raise ValueError(f"{name}: expected a finite number above 0, got {value}")
+    if not 0 <= config.weight_decay < math.inf:
+        raise ValueError(f"weight_decay: expected >= 0, got {config.weight_decay}")
+    if config.seed < 0:
+        raise ValueError(f"seed: expected at least 0, got {config.seed}")
+    if config.save_total_limit is not None and config.save_total_limit < 1:
+        raise ValueError(
+            f"save_total_limit: expected at least 1, or None to keep all, got "
+            f"{config.save_total_limit}"
+        )
     for name in _POSITIVE:
         if getattr(config, name) < 1:
             raise ValueError(

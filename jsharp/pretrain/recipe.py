@@ -43,7 +43,7 @@ def grader(
         prompts = encode_prompts(tokenizer, asked, pad=end, length=prompt_length(task))
 
         def mark(response: Response) -> np.ndarray:
-            texts = decode_responses(tokenizer, response, end=end)
+            texts = decode_responses(tokenizer, response, end=(end,))
             pairs = zip(problems, texts, strict=True)
             return np.array(
                 [[task.correct(p, text) for text in row] for p, row in pairs]

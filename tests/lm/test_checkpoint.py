@@ -63,3 +63,15 @@ def test_another_shape_is_refused_by_name(tmp_path, state):
     wider = {**state, "params": {**state["params"], "b": jnp.zeros(5)}}
     with pytest.raises(ValueError, match=r"3: state\['params'\]\['b'\]: .*\(5,\)"):
         checkpoint.restore(tmp_path, wider)
+
+
+def test_going_back_is_refused(tmp_path, state):
+    """Orbax would skip the earlier step in silence."""
+    checkpoint.save(tmp_path, 10, state)
+    with pytest.raises(ValueError, match="holds step 10, later than 5"):
+        checkpoint.save(tmp_path, 5, state)
+
+
+def test_keeping_nothing_is_refused(tmp_path, state):
+    with pytest.raises(ValueError, match="keep at least 1 checkpoint, got 0"):
+        checkpoint.save(tmp_path, 1, state, keep=0)

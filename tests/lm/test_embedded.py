@@ -89,7 +89,7 @@ def _again(key, model, tokenizer, name, *, n=2):
     asked = [task.prompt(problem) for problem in task.held_out]
     prompts = encode_prompts(tokenizer, asked, pad=model.pad)
     drawn = jax.jit(policy.sample, static_argnums=3)(key, model.params, prompts, n)
-    answered = decode_responses(tokenizer, drawn, end=model.end[0])
+    answered = decode_responses(tokenizer, drawn, end=model.end)
     hits = sum(
         task.correct(problem, text)
         for problem, row in zip(task.held_out, answered, strict=True)

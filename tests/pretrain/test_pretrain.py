@@ -170,6 +170,11 @@ def test_the_recorded_command_gives_the_config_back():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"seed": -1}, "seed: expected at least 0, got -1"),
+        ({"save_total_limit": 0}, "save_total_limit: expected at least 1"),
+        ({"learning_rate": float("nan")}, "learning_rate: expected a finite number"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm: expected a finite number above 0"),
+        ({"weight_decay": -0.1}, "weight_decay: expected >= 0, got -0.1"),
         ({"weights": (0.5, 0.5)}, "weights: expected one for each of tasks"),
         ({"weights": (0.5,)}, "weights: expected positive shares that sum to 1"),
         ({"tasks": ("chess",)}, "no task 'chess'; expected one of"),
