@@ -239,36 +239,50 @@ def judge(
 ) -> Verdict:
     """The verdict over all instances: one confirmed violation and the claim fails.
 
-    Raises FloatingPointError when a side is NaN: a comparison with it would pass.
+    Without one, the tightest instance is shown among those that `exact` did not have
+    to acquit; where it acquitted all of them, the sides shown are its own.
+
+    Raises FloatingPointError when a side is NaN or both are infinite: a comparison of
+    them would pass.
     """
     found = [sides(batch) for batch in batches]
     left, right, low, high = (
         np.concatenate([np.atleast_1d(s[i]) for s in found]) for i in range(4)
     )
-    undefined = np.isnan(left) | np.isnan(right) | np.isnan(low) | np.isnan(high)
-    if undefined.any():
-        where = np.flatnonzero(undefined).tolist()
-        raise FloatingPointError(f"expected numbers as sides, found NaN at {where}")
+    _refuse_undefined(np.stack([left, right, low, high]))
     instances = [i for batch in batches for i in unstack(batch)]
     limit = right + ROUNDING * np.abs(right)
     order = np.argsort(-ratio(left, right), kind="stable")
+    suspects = low > limit
     confirmed = lambda k: exact is None or _violated(*exact(instances[k]))
-    refuted = next((k for k in order if low[k] > limit[k] and confirmed(k)), None)
+    refuted = next((k for k in order if suspects[k] and confirmed(k)), None)
     if refuted is not None:
         outcome = "fails"
     else:
         unsure = (low <= limit) & (high > limit)
         outcome = "undecided" if unsure.any() else "holds"
-    worst = order[0] if refuted is None else refuted
+    # What is left of the suspects here, if nothing is refuted, `exact` has acquitted.
+    innocent = [k for k in order if not suspects[k]]
+    worst = (innocent or order)[0] if refuted is None else refuted
+    shown = (left[worst], right[worst])
+    if refuted is None and exact is not None and not innocent:
+        shown = exact(instances[worst])
     return Verdict(
         outcome=outcome,
-        left=float(left[worst]),
-        right=float(right[worst]),
+        left=float(shown[0]),
+        right=float(shown[1]),
         level=float(sum(s.level * len(np.atleast_1d(s.left)) for s in found)),
         instances=len(left),
         queries=sum(s.queries for s in found),
         witness=instances[worst],
     )
+
+
+def _refuse_undefined(sides: Float[np.ndarray, "4 K"]) -> None:
+    undefined = np.isnan(sides).any(0) | np.isposinf(sides[:2]).all(0)
+    if undefined.any():
+        found = f"NaN, or inf on both, at {np.flatnonzero(undefined).tolist()}"
+        raise FloatingPointError(f"expected numbers as sides, found {found}")
 
 
 def _violated(left: Number, right: Number) -> bool:

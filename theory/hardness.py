@@ -5,6 +5,7 @@ Lem H.1 is decided in exact rationals: at its boundaries, where a probability eq
 """
 
 import functools
+from collections.abc import Callable
 from fractions import Fraction
 
 import jax.numpy as jnp
@@ -17,7 +18,6 @@ from theory.claim import (
     Effort,
     Instance,
     Number,
-    Sides,
     Twin,
     one_by_one,
     scaled,
@@ -103,28 +103,67 @@ def prop_e2(i: JaxInstance, *, size: int) -> tuple[Array, Array]:
 
 
 def prop_e2_base(i: JaxInstance, *, size: int) -> tuple[Array, Array]:
-    """(2,1) is the argmax of pi_base, with mass Omega(1): at least 1/6.
+    """(2,1) is the only argmax of pi_base, with mass Omega(1): at least 1/6.
 
-    max( pi_base(y) for y != (2,1), 1/6 ) <= pi_base(2,1), where 1/6 is the limit of
-    n^2/((3n-2)(2n-1)), the mass at B = log n.
+    max( (1+1e-6) pi_base(y) for y != (2,1), 1/6 ) <= pi_base(2,1): the factor refuses
+    ties, and costs nothing where the runner-up has at most 3/4 of the mode. 1/6 is the
+    limit of n^2/((3n-2)(2n-1)), the mass at B = log n.
     """
     table = _e2_table(i, size=size)
     others = jnp.max(table.at[1, 0].set(0.0))
-    return jnp.maximum(others, 1 / 6), table[1, 0]
+    return jnp.maximum((1 + 1e-6) * others, 1 / 6), table[1, 0]
 
 
-def prop_e2_text(i: JaxInstance, *, size: int) -> tuple[Array, Array]:
-    """pi(2,1) <= 1-delta at theta_h = log(w_h) e_1: pi is not (eps,delta)-sharpened."""
-    theta = jnp.log(i["weight"])[:, None] * jnp.array([[1.0, 0.0]])
-    return _e2_table({"theta": theta}, size=size)[1, 0], 1.0 - i["delta"]
+def first_token(instance: Instance) -> Fraction:
+    """pi(y_1 = 2) = w_1/(2 w_1 + n-2) at theta_1 = log(w_1) e_1, in rationals."""
+    first = Fraction(float(instance["weight"][0]))
+    return first / (2 * first + int(instance["size"]) - 2)
+
+
+def mass_e2(instance: Instance) -> Fraction:
+    """pi(2,1) = w_1/(2 w_1 + n-2) * w_2/(w_2 + n-1), in rationals."""
+    second = Fraction(float(instance["weight"][1]))
+    return first_token(instance) * second / (second + int(instance["size"]) - 1)
+
+
+def _sharpened(mass: Fraction, threshold: Fraction) -> tuple[Number, Number]:
+    """1 when mass >= threshold, else 0, against 1/2: no mass may reach it, not even
+    with equality."""
+    return Fraction(int(mass >= threshold)), Fraction(1, 2)
+
+
+def _delta(instance: Instance) -> Fraction:
+    return Fraction(float(instance["delta"]))
 
 
 def exact_e2_text(instance: Instance) -> tuple[Number, Number]:
-    """w_1/(2 w_1 + n-2) * w_2/(w_2 + n-1) and 1-delta, in rationals."""
-    first, second = (Fraction(float(w)) for w in instance["weight"])
-    size = int(instance["size"])
-    left = first / (2 * first + size - 2) * second / (second + size - 1)
-    return left, 1 - Fraction(float(instance["delta"]))
+    """[ pi(2,1) >= 1-delta ] <= 1/2: pi is not (eps,delta)-sharpened (Prop E.2)."""
+    return _sharpened(mass_e2(instance), 1 - _delta(instance))
+
+
+def _attained(instance: Instance) -> tuple[Number, Number]:
+    """The planted bug: y_2 = 1 is certain after y_1 = 2, so n = 2 attains 1/2."""
+    return _sharpened(first_token(instance), 1 - _delta(instance))
+
+
+def _short_of(instance: Instance) -> tuple[Number, Number]:
+    """The planted bug: 0.9 (1-delta) is enough."""
+    return _sharpened(mass_e2(instance), Fraction(9, 10) * (1 - _delta(instance)))
+
+
+def _exchanged(instance: Instance) -> tuple[Number, Number]:
+    """The control: delta where the text has 1-delta."""
+    return _sharpened(mass_e2(instance), _delta(instance))
+
+
+def _decided(pair: Callable[[Instance], tuple[Number, Number]]):
+    """Sides decided in rationals, for a strict inequality that floats would round."""
+
+    def rounded(instance: Instance) -> tuple[float, float]:
+        left, right = pair(instance)
+        return float(left), float(right)
+
+    return one_by_one(rounded)
 
 
 def _per_size(pair):
@@ -176,12 +215,7 @@ def _sharpened_at(*deltas: float):
 _lemma_h1 = one_by_one(lemma_h1)
 _prop_e2 = _per_size(prop_e2)
 _prop_e2_base = _per_size(prop_e2_base)
-_text = _per_size(prop_e2_text)
-
-
-def _reversed_text(batch: Batch) -> Sides:
-    """The control: the text with 1-delta in delta's place."""
-    return _text(batch)._replace(right=batch["delta"])
+_text = _decided(exact_e2_text)
 
 
 CLAIMS = (
@@ -214,7 +248,7 @@ CLAIMS = (
     ),
     Claim(
         "Prop E.2 (base)",
-        "(2,1) is the argmax of pi_base, with mass at least 1/6, for B >= log n",
+        "(2,1) is the only argmax of pi_base, with mass >= 1/6, for B >= log n",
         "exact",
         _base_policies,
         _prop_e2_base,
@@ -226,7 +260,7 @@ CLAIMS = (
         "exact",
         _sharpened_at(0.51, 0.6, 0.9),
         _text,
-        (Twin("1-delta for delta", _reversed_text, "holds"),),
+        (Twin("1-delta for delta", _decided(_exchanged), "holds"),),
         expected="fails",
         exact=exact_e2_text,
     ),
@@ -236,7 +270,10 @@ CLAIMS = (
         "exact",
         _sharpened_at(0.01, 0.25, 0.5),
         _text,
-        (Twin("0.9 (1-delta)", scaled(_text, 0.9)),),
+        (
+            Twin("0.9 (1-delta)", _decided(_short_of)),
+            Twin("y_2 = 1 certain", _decided(_attained)),
+        ),
         exact=exact_e2_text,
         repairs="Prop E.2 (text)",
     ),

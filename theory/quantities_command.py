@@ -43,7 +43,10 @@ class Config:
     delta: float = 0.1
     """Mass that may stay off Y*, in (0, 1); the adaptive law has mu = ln(2/delta)."""
     gamma: float = 0.0
-    """Slack of the maximisers Y*_g = {y : pi(y|x) >= (1-g) max pi(.|x)}, in [0, 1)."""
+    """Slack of the maximisers Y*_g = {y : pi(y|x) >= (1-g) max pi(.|x)}, in [0, 1).
+
+    Above 0 the threshold gives way by 1e-12 of itself, as products are rounded.
+    """
     p: float = 1.0
     """Exponent of C_cov,g,p, at least 1."""
     beta: float = 0.1

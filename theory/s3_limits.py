@@ -56,12 +56,15 @@ def _relaxed(i: JaxInstance) -> tuple[Array, Array]:
 
 
 def _attack(key, effort: Effort) -> list[Batch]:
-    """Search over [2 2 2], and every law with denominator 12 on [2 2], 6 on [2 2 2]."""
+    """Search over [2 2 2], and every law on a grid of denominator 1/T.
+
+    T = 12 on [2 2], 6 on [2 2 2], and 4 on [3 3], where a step has two rivals.
+    """
     decode = lambda raw: {"weights": jax.nn.softmax(raw["weights"], axis=(0, 1, 2))}
     found = attack(key, _relaxed, {"weights": SHAPE}, decode, effort=effort)
     tables = [
-        {"weights": compositions(total, 2**h).reshape(-1, *[2] * h).astype(float)}
-        for total, h in ((12, 2), (6, 3))
+        {"weights": compositions(total, v**h).reshape(-1, *[v] * h).astype(float)}
+        for total, v, h in ((12, 2, 2), (6, 2, 3), (4, 3, 2))
     ]
     return [found, *tables]
 

@@ -7,6 +7,7 @@ Lem 4.1 (g = 0) and of Lem 4.1', where it leaves (1-g)^(-1/beta), not (1-g)^(-1)
 """
 
 from decimal import Decimal, localcontext
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ from theory.claim import (
     vectorised,
 )
 from theory.families import two_level, zoo
+from theory.precision import TIE
 from theory.quantities import (
     concentrability,
     coverage,
@@ -63,8 +65,21 @@ def _by_hand() -> Batch:
     }
 
 
-def _attack_on(pair):
-    """Search on `pair`, the families at each beta and g of a grid, and `_by_hand`."""
+def _many_responses() -> Batch:
+    """pi = (10, 1 x 1000)/1010, beta = 1/2, g = 9/10: C = 25.5, C_cov,g = 1.
+
+    Eight responses leave room for an exponent of 1/(2 beta): 10 here.
+    """
+    return {
+        "pi": two_level(1001, best=1, ratio=0.1)[None, None],
+        "mu": np.ones((1, 1)),
+        "beta": np.array([0.5]),
+        "gamma": np.array([0.9]),
+    }
+
+
+def _attack_on(pair, *designed: Batch):
+    """Search on `pair`, families over beta and g, `_by_hand`, `designed`."""
 
     def instances(key, effort: Effort) -> list[Batch]:
         search_key, zoo_key = jax.random.split(key)
@@ -73,7 +88,7 @@ def _attack_on(pair):
         families = zoo(zoo_key, count=size, prompts=PROMPTS, responses=RESPONSES)
         families["beta"] = np.resize(BETAS, size)
         families["gamma"] = np.resize(GAMMAS, size)
-        return [join(found, families, _by_hand())]
+        return [join(found, families, _by_hand()), *designed]
 
     return instances
 
@@ -109,21 +124,29 @@ def lemma_41_prime(i: JaxInstance) -> tuple[Array, Array]:
     return tilted_concentrability(i), cover / (1.0 - i["gamma"])
 
 
-def lemma_41_prime_repaired(i: JaxInstance) -> tuple[Array, Array]:
-    """C_{pi*_beta} <= (1-g)^(-1/beta) C_cov,g (Lem 4.1', the exponent of its proof)."""
+def lemma_41_prime_repaired(
+    i: JaxInstance, *, share: float = 1.0
+) -> tuple[Array, Array]:
+    """C_{pi*_beta} <= (1-g)^(-1/beta) C_cov,g (Lem 4.1', the exponent of its proof).
+
+    `share` < 1 of the exponent is the planted bug.
+    """
     cover = coverage(i["pi"], i["mu"], gamma=i["gamma"])
-    return tilted_concentrability(i), cover * (1.0 - i["gamma"]) ** (-1.0 / i["beta"])
+    lost = (1.0 - i["gamma"]) ** (-share / i["beta"])
+    return tilted_concentrability(i), cover * lost
 
 
 def exact_sides(instance: Instance, *, bound: str) -> tuple[Number, Number]:
     """Both sides in 50-digit decimals, rows renormalised: an independent second road.
 
     C_{pi*_beta} = sum p^(1+2/beta) / (sum p^(1+1/beta))^2, loss = Z^beta |supp|; bound
-    is "loss", "lemma" (g = 0), "printed" or "repaired".
+    is "loss", "lemma" (g = 0), "printed" or "repaired". Y*_g has the slack that
+    `maximisers` gives it.
     """
     with localcontext(prec=50):
         gamma = Decimal(float(instance["gamma"])) if bound != "lemma" else Decimal(0)
         beta = Decimal(float(instance["beta"]))
+        threshold = (1 - gamma) * (1 - Decimal(TIE)) if gamma else Decimal(1)
         left = right = Decimal(0)
         for weight, row in zip(instance["mu"], instance["pi"], strict=True):
             p = [Decimal(float(v)) for v in row if v > 0]
@@ -131,7 +154,7 @@ def exact_sides(instance: Instance, *, bound: str) -> tuple[Number, Number]:
             total = lambda terms: sum(terms, Decimal(0))
             partition = total(v ** (1 + 1 / beta) for v in p)
             moment = total(v ** (1 + 2 / beta) for v in p) / partition**2
-            near = total(v for v in p if v >= (1 - gamma) * max(p))
+            near = total(v for v in p if v >= threshold * max(p))
             weight = Decimal(float(weight))
             loss = partition**beta * len(p)
             left += weight * (loss if bound == "loss" else moment)
@@ -146,11 +169,12 @@ def _exact(bound: str):
 
 def _claim(id: str, statement: str, pair, bound: str, *twins: Twin, **rest) -> Claim:
     sides = vectorised(pair)
+    designed = [_many_responses()] if bound in ("printed", "repaired") else []
     return Claim(
         id,
         statement,
         "exact",
-        _attack_on(pair),
+        _attack_on(pair, *designed),
         sides,
         twins,
         exact=_exact(bound),
@@ -188,6 +212,10 @@ CLAIMS = (
         "repaired",
         Twin("0.9 C_cov,g", scaled(vectorised(lemma_41_prime_repaired), 0.9)),
         Twin("exponent 1, as printed", vectorised(lemma_41_prime)),
+        Twin(
+            "exponent 1/(2 beta)",
+            vectorised(partial(lemma_41_prime_repaired, share=0.5)),
+        ),
         repairs="Lem 4.1'",
     ),
 )

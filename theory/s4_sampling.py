@@ -1,4 +1,4 @@
-"""Claims about drawing responses: best-of-N and adaptive best-of-N (Prop C.1, Lem I.1).
+"""Claims about drawing responses, best-of-N and adaptive (Prop C.1, Lem I.1, Thm D.1).
 
 Everything comes from the exact laws; nothing is sampled.
 """
@@ -9,7 +9,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from theory.claim import (
     Batch,
@@ -26,6 +26,7 @@ from theory.families import two_level, zoo
 from theory.laws import adaptive_law, best_of_n_law
 from theory.precision import TIE
 from theory.quantities import coverage, coverage_bar, expectation, mass, maximisers
+from theory.s4_sft import HELLINGER
 from theory.search import JaxInstance, attack, between
 
 RESPONSES = 16
@@ -55,14 +56,15 @@ def _decode_c1(raw) -> JaxInstance:
 def _attack_c1(key, effort: Effort) -> list[Batch]:
     """Search, and the families at rho from 1e-6 to nearly 1, g from 0 to 0.99.
 
-    Every tenth one has a single mode among near ties: pi(Y*_g) is as small as it gets.
+    Every seventh one, a stride coprime to the periods of g and rho, has a single mode
+    among near ties: at g = 0, pi(Y*_g) is as small as it gets.
     """
     search_key, zoo_key = jax.random.split(key)
     shapes = {"pi": (1, RESPONSES), "gamma": (), "k": ()}
     found = attack(search_key, prop_c1, shapes, _decode_c1, effort=effort)
     families = zoo(zoo_key, count=effort.instances, prompts=1, responses=RESPONSES)
     families["gamma"] = np.resize([0.0, 0.1, 0.5, 0.99], effort.instances)
-    families["pi"][::10] = two_level(RESPONSES, best=1, ratio=0.999)
+    families["pi"][::7] = two_level(RESPONSES, best=1, ratio=0.999)
     families["rho"] = np.resize([1e-6, 0.1, 0.5, 0.9, 0.999], effort.instances)
     families.pop("mu")
     return [join(found, families)]
@@ -119,9 +121,64 @@ def queries_repaired(i: JaxInstance) -> tuple[Array, Array]:
     """E[m]/n = E_mu E[N_mu(x)] <= (1+mu) Cbar_cov with mu = ln(2/delta) (Thm D.1)."""
     threshold = jnp.log(2.0 / i["delta"])
     mean = adaptive_law(i["pi"], mu_threshold=threshold).mean_draws
-    return expectation(i["mu"], mean), (1.0 + threshold) * coverage_bar(
-        i["pi"], i["mu"]
-    )
+    cover = coverage_bar(i["pi"], i["mu"])
+    return expectation(i["mu"], mean), (1.0 + threshold) * cover
+
+
+def queries_lower(i: JaxInstance) -> tuple[Array, Array]:
+    """mu Cbar_cov <= E[m]/n with mu = ln(2/delta), since N_mu >= mu/P*."""
+    mean, _ = queries_repaired(i)
+    return jnp.log(2.0 / i["delta"]) * coverage_bar(i["pi"], i["mu"]), mean
+
+
+def _fits(i: JaxInstance) -> Float[Array, ""]:
+    """log(|Pi|/rho)/(delta eps): n is c times it, c = 23.3 (Thm D.1)."""
+    return jnp.log(i["class_size"] / i["rho"]) / (i["delta"] * i["eps"])
+
+
+def _total(i: JaxInstance) -> Float[Array, ""]:
+    """E[m] = n E_mu E[N_mu(x)] at n = ceil(c log(|Pi|/rho)/(delta eps))."""
+    return jnp.ceil(HELLINGER * _fits(i)) * queries_repaired(i)[0]
+
+
+def total_printed(i: JaxInstance) -> tuple[Array, Array]:
+    """E[m] <= C Cbar_cov log(|Pi|/rho) log(1/delta)/(delta eps), C = 1000 (Thm D.1)."""
+    cover = coverage_bar(i["pi"], i["mu"])
+    return _total(i), NO_CONSTANT * cover * _fits(i) * -jnp.log(i["delta"])
+
+
+def total_repaired(i: JaxInstance) -> tuple[Array, Array]:
+    """E[m] <= (1 + c log(|Pi|/rho)/(delta eps)) (1+ln(2/delta)) Cbar_cov (Thm D.1)."""
+    return _total(i), (1.0 + HELLINGER * _fits(i)) * queries_repaired(i)[1]
+
+
+def exact_total(instance: Instance) -> tuple[Number, Number]:
+    """Both sides of `total_printed` where pi_base is a point mass: Cbar_cov = 1."""
+    with localcontext(prec=50):
+        i = {name: Decimal(float(instance[name])) for name in ("rho", "delta", "eps")}
+        size, delta = Decimal(float(instance["class_size"])), i["delta"]
+        fits = (size / i["rho"]).ln() / (delta * i["eps"])
+        n = (Decimal(HELLINGER) * fits).to_integral_value("ROUND_CEILING")
+        draws = (2 / delta).ln().to_integral_value("ROUND_CEILING")
+        return n * draws, Decimal(NO_CONSTANT) * fits * -delta.ln()
+
+
+def _nearly_one(key, effort: Effort) -> list[Batch]:
+    """A point mass, |Pi| = 2, rho = eps = 1/2, delta = 1 - 2^-1 ... 1 - 2^-40."""
+    del key, effort
+    delta = 1 - 2.0 ** -np.arange(1.0, 41.0)
+    one = {"pi": [[1.0, 0.0]], "mu": [1.0], "class_size": 2.0, "rho": 0.5, "eps": 0.5}
+    batch = {name: np.stack([np.array(a)] * len(delta)) for name, a in one.items()}
+    return [batch | {"delta": delta}]
+
+
+def _attack_total(key, effort: Effort) -> list[Batch]:
+    """The instances of the number of queries; |Pi|, rho, eps with coprime periods."""
+    (batch,) = _attack_queries(queries_repaired)(key, effort)
+    grids = {"class_size": [2.0, 1e3, 1e9], "rho": [0.9, 1e-3]}
+    grids["eps"] = np.geomspace(0.01, 0.9, 7).tolist()
+    size = len(batch["mu"])
+    return [batch | {name: np.resize(grid, size) for name, grid in grids.items()}]
 
 
 def _uniform(key, effort: Effort) -> list[Batch]:
@@ -142,25 +199,32 @@ def exact_queries(instance: Instance) -> tuple[Number, Number]:
         return draws, Decimal(NO_CONSTANT) * -delta.ln()
 
 
-def _attack_queries(key, effort: Effort) -> list[Batch]:
-    """Search over two prompts, and the families with delta from 1e-6 to nearly 1."""
-    search_key, zoo_key = jax.random.split(key)
+def _attack_queries(pair):
+    """Search on `pair`, two prompts, and the families, delta from 1e-6 to nearly 1."""
     decode = lambda raw: {
         "pi": jax.nn.softmax(raw["pi"]),
         "mu": jax.nn.softmax(raw["mu"]),
         "delta": between(raw["delta"], 1e-6, 0.9999),
     }
-    shapes = {"pi": (2, RESPONSES), "mu": (2,), "delta": ()}
-    found = attack(search_key, queries_repaired, shapes, decode, effort=effort)
-    families = zoo(zoo_key, count=effort.instances, prompts=2, responses=RESPONSES)
-    families["delta"] = np.resize([1e-6, 0.05, 0.5, 2 / np.e, 0.999], effort.instances)
-    return [join(found, families)]
+
+    def instances(key, effort: Effort) -> list[Batch]:
+        search_key, zoo_key = jax.random.split(key)
+        shapes = {"pi": (2, RESPONSES), "mu": (2,), "delta": ()}
+        found = attack(search_key, pair, shapes, decode, effort=effort)
+        size = effort.instances
+        families = zoo(zoo_key, count=size, prompts=2, responses=RESPONSES)
+        families["delta"] = np.resize([1e-6, 0.05, 0.5, 2 / np.e, 0.999], size)
+        return [join(found, families)]
+
+    return instances
 
 
 _prop_c1 = vectorised(prop_c1)
 _mean = vectorised(lemma_i1_mean)
 _error = vectorised(lemma_i1_error)
 _queries = vectorised(queries_repaired)
+_queries_lower = vectorised(queries_lower)
+_total_repaired = vectorised(total_repaired)
 
 CLAIMS = (
     Claim(
@@ -201,9 +265,36 @@ CLAIMS = (
         "Thm D.1 (queries, repaired)",
         "E[m] <= n (1+mu) Cbar_cov, mu = ln(2/delta)",
         "exact",
-        _attack_queries,
+        _attack_queries(queries_repaired),
         _queries,
         (Twin("0.9 x", scaled(_queries, 0.9)),),
         repairs="Thm D.1 (queries)",
+    ),
+    Claim(
+        "Thm D.1 (queries, lower)",
+        "E[m] >= n mu Cbar_cov, mu = ln(2/delta)",
+        "exact",
+        _attack_queries(queries_lower),
+        _queries_lower,
+        (Twin("0.9 E[m]", scaled(_queries_lower, 0.9)),),
+    ),
+    Claim(
+        "Thm D.1 (total)",
+        "E[m] = O(Cbar_cov log(|Pi|/rho) log(1/delta)/(delta eps))",
+        "exact",
+        _nearly_one,
+        vectorised(total_printed),
+        (Twin("1 + ln(2/delta)", _total_repaired, "holds"),),
+        expected="fails",
+        exact=exact_total,
+    ),
+    Claim(
+        "Thm D.1 (total, repaired)",
+        "E[m] <= (1 + 23.3 log(|Pi|/rho)/(delta eps)) (1 + ln(2/delta)) Cbar_cov",
+        "exact",
+        _attack_total,
+        _total_repaired,
+        (Twin("0.9 x", scaled(_total_repaired, 0.9)),),
+        repairs="Thm D.1 (total)",
     ),
 )

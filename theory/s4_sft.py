@@ -174,6 +174,11 @@ def _adaptive_bound() -> Instance:
 
 
 def _attack_41(key, effort: Effort) -> list[Batch]:
+    """Two designed instances and small random tables.
+
+    They have power over C_cov,g/N*, but over the constant 23.3 only down to 0.7: what
+    C_cov,g/N* allows hides the rest, and Thm D.1, without it, is where 23.3 is tried.
+    """
     designed = stack([_coverage_bound(), _statistical_bound()])
     return [designed, *_random(key, count=effort.instances, adaptive=False)]
 
@@ -194,8 +199,8 @@ CLAIMS = (
         _attack_41,
         _theorem,
         (
-            Twin("0.9 x", scaled(_theorem, 0.9)),
-            Twin("constant 1/2", one_by_one(partial(theorem, constant=0.5))),
+            Twin("0.9 x, by C_cov,g/N*", scaled(_theorem, 0.9)),
+            Twin("0.7 for 23.3", one_by_one(partial(theorem, constant=0.7))),
         ),
     ),
     Claim(
@@ -205,6 +210,6 @@ CLAIMS = (
         "exact",
         _attack_d1,
         _theorem,
-        (Twin("0.9 x", scaled(_theorem, 0.9)),),
+        (Twin("0.9 x 23.3", scaled(_theorem, 0.9)),),
     ),
 )

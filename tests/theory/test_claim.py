@@ -62,6 +62,13 @@ def test_nan_is_an_error_that_names_the_instance():
         judge([batch], plain)
 
 
+def test_infinity_on_both_sides_is_an_error_and_on_the_right_alone_is_not():
+    batch = {"left": np.array([0.1, np.inf]), "right": np.array([np.inf, np.inf])}
+    with pytest.raises(FloatingPointError, match=r"inf on both, at \[1\]"):
+        judge([batch], plain)
+    assert judge([{name: a[:1] for name, a in batch.items()}], plain).tightness == 0.0
+
+
 @pytest.mark.parametrize(
     ("low", "high", "outcome"),
     [(0.0, 0.1, "holds"), (0.0, 0.11, "undecided"), (0.11, 0.2, "fails")],
@@ -87,11 +94,20 @@ def test_the_level_adds_up_over_instances():
 def test_a_violation_counts_only_if_the_exact_road_confirms_it():
     batch = {"left": np.array([1.5, 1.2]), "right": np.array([1.0, 1.0])}
     deny = lambda instance: (Fraction(1), Fraction(1))
-    assert judge([batch], plain, exact=deny).outcome == "holds"
+    acquitted = judge([batch], plain, exact=deny)
+    assert (acquitted.outcome, acquitted.left, acquitted.right) == ("holds", 1.0, 1.0)
     second = lambda i: (Fraction(int(i["left"] == 1.2)), Fraction(1, 2))
     confirmed = judge([batch], plain, exact=second)
     assert confirmed.outcome == "fails"
     assert confirmed.witness["left"] == 1.2
+
+
+def test_an_acquitted_instance_is_not_shown_as_the_tightest():
+    batch = {"left": np.array([1.5, 0.7, 0.2]), "right": np.array([1.0, 1.0, 1.0])}
+    deny = lambda instance: (Fraction(1, 2), Fraction(1))
+    verdict = judge([batch], plain, exact=deny)
+    assert (verdict.outcome, verdict.tightness) == ("holds", 0.7)
+    assert verdict.witness["left"] == 0.7
 
 
 def test_ratio_at_zero():

@@ -6,12 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from theory.claim import QUICK, ROUNDING
 from theory.hardness import (
+    CLAIMS,
     exact_e2_text,
     lemma_h1,
+    mass_e2,
     prop_e2,
     prop_e2_base,
-    prop_e2_text,
 )
 
 
@@ -66,18 +68,47 @@ def test_the_base_policy_has_its_argmax_at_two_one_with_a_sixth(size):
     assert float(right) == pytest.approx(float(exact), rel=1e-12)
     # The runner-up is (1, j): half of the pair's mass, spread over n second tokens.
     runner_up = Fraction(size, 3 * size - 2) / size
-    assert float(left) == pytest.approx(max(float(runner_up), 1 / 6), rel=1e-12)
+    refused = (1 + 1e-6) * float(runner_up)  # ties are
+    assert float(left) == pytest.approx(max(refused, 1 / 6), rel=1e-12)
     assert runner_up < exact and exact > Fraction(1, 6)
+
+
+def test_a_tied_argmax_is_refused():
+    """At B = 0 and n = 2 all four responses have 1/4, more than 1/6."""
+    left, right = prop_e2_base({"theta": jnp.zeros((2, 2))}, size=2)
+    assert float(right) == pytest.approx(0.25) and left > right * (1 + ROUNDING)
+
+
+def text(weight, delta, size):
+    return {
+        "weight": np.array([weight, weight]),
+        "delta": np.array(delta),
+        "size": np.array(size),
+    }
 
 
 def test_the_counterexample_to_the_closing_sentence():
     """n = 3, w = 11: 121/299 > 0.4, sharpened at delta = 0.6, as in errata.md."""
-    i = {"weight": np.array([11.0, 11.0]), "delta": np.array(0.6), "size": np.array(3)}
-    left, right = exact_e2_text(i)
-    assert left == Fraction(121, 299) and left > right
-    found = prop_e2_text({k: jnp.asarray(i[k]) for k in ("weight", "delta")}, size=3)
-    assert float(found[0]) == pytest.approx(121 / 299, rel=1e-13)
-    assert float(found[1]) == pytest.approx(0.4)
+    i = text(11.0, 0.6, 3)
+    assert mass_e2(i) == Fraction(121, 299)
+    assert exact_e2_text(i) == (1, Fraction(1, 2))
+    assert exact_e2_text(text(11.0, 0.59, 3)) == (0, Fraction(1, 2))
+
+
+def test_mass_that_only_reaches_the_threshold_is_sharpened():
+    """n = 2, w = 1: pi(2,1) = 1/4 and 1-delta = 1/4; Def 3.1 asks for >=."""
+    assert mass_e2(text(1.0, 0.75, 2)) == Fraction(1, 4)
+    assert exact_e2_text(text(1.0, 0.75, 2)) == (1, Fraction(1, 2))
+
+
+def test_a_class_that_attained_one_half_would_be_refuted(key):
+    """The twin's only violations are n = 2, delta = 1/2, mass exactly 1/2."""
+    claim = next(c for c in CLAIMS if c.id == "Prop E.2 (text, repaired)")
+    attained = next(t for t in claim.twins if t.name == "y_2 = 1 certain")
+    for batch in claim.attack(key, QUICK):
+        found = attained.sides(batch).left > 0.5
+        expected = (batch["size"] == 2) & (batch["delta"] == 0.5)
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("size", [2, 3, 50])

@@ -74,6 +74,21 @@ def test_maximisers_include_every_exact_tie():
     np.testing.assert_array_equal(q.maximisers(row), [[True, False, True, False]])
 
 
+def test_a_response_at_the_threshold_is_not_lost_to_rounding():
+    """0.8 * 0.05 exceeds 0.04 in floats; on paper 0.04 is in Y*_g, C_cov,g = 1/0.09."""
+    row = jnp.array([[0.05, 0.04] + [0.0182] * 50])
+    assert list(np.flatnonzero(q.maximisers(row, gamma=0.2))) == [0, 1]
+    cover = q.coverage(row, jnp.ones(1), gamma=0.2)
+    np.testing.assert_allclose(cover, 1 / 0.09, rtol=1e-12)
+
+
+def test_the_slack_of_the_threshold_is_only_rounding_and_none_at_gamma_zero():
+    row = jnp.array([[0.5, 0.5 * (1 - 1e-15), 0.4 * (1 - 1e-11)]])
+    for gamma in (0.0, jnp.asarray(0.0)):
+        assert list(np.flatnonzero(q.maximisers(row, gamma=gamma))) == [0]
+    assert list(np.flatnonzero(q.maximisers(row, gamma=0.2))) == [0, 1]
+
+
 @pytest.mark.parametrize("gamma", [Fraction(0), Fraction(1, 2)])
 @pytest.mark.parametrize("p", [1, 2, 5])
 def test_coverage(pi, mu, gamma, p):

@@ -1,14 +1,15 @@
 """Lem F.1: the two roads to the bound agree, and what the check sees is exact."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import scipy.stats
 from levels import LEVEL
 
-from theory.claim import ratio
-from theory.s4_mle import lemma_f1, lemma_f1_sampled, tightest
+from theory.claim import QUICK, judge, ratio
+from theory.s4_mle import CLAIMS, lemma_f1, lemma_f1_sampled, tightest
 
 
 def pair(p, q, n):
@@ -52,6 +53,15 @@ def test_tightest_ignores_members_that_are_never_selected():
     left, right = np.array([0.0, 5.0, 1.0]), np.array([1.0, np.inf, 2.0])
     assert tightest(left, right) == (1.0, 2.0)
     assert ratio(left, right).tolist() == [0.0, 0.0, 0.5]
+
+
+def test_the_sampled_claim_says_which_constant_it_can_rule_out(key):
+    """0.7 for 2 fails on its instances and 1 does not: power stated, power had."""
+    claim = next(c for c in CLAIMS if c.id == "Lem F.1 (32 members)")
+    batches = claim.attack(key, QUICK)
+    outcome = lambda c: judge(batches, partial(lemma_f1_sampled, constant=c)).outcome
+    assert (outcome(0.7), outcome(1.0)) == ("fails", "holds")
+    assert "rule out the constant 0.7, not 1" in claim.statement
 
 
 def test_a_seed_replays_the_same_replications():

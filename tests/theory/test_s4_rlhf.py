@@ -1,14 +1,16 @@
 """Lem 4.1 and 4.1': float64 against rationals, and the counterexamples by hand."""
 
 from fractions import Fraction
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from theory.claim import compiled, unstack, vectorised
+from theory.claim import QUICK, compiled, unstack, vectorised
 from theory.families import two_level, zoo
 from theory.s4_rlhf import (
+    CLAIMS,
     exact_sides,
     lemma_41,
     lemma_41_loss,
@@ -101,12 +103,22 @@ def test_a_counterexample_at_beta_one_half():
         "pi": jnp.asarray(row)[None],
         "mu": jnp.ones(1),
         "beta": jnp.asarray(0.5),
-        "gamma": jnp.asarray(0.9 + 1e-12),
+        "gamma": jnp.asarray(0.9),
     }
     left, right = BOUNDS["printed"](i)
     assert float(left) == pytest.approx(total * fifths / cubes**2, rel=1e-12)
     assert float(right) == pytest.approx(10, rel=1e-9)
     assert round(float(left), 1) == 25.5
+
+
+def test_an_exponent_half_as_large_is_refuted_on_the_claims_own_instances(key):
+    """25.5 against 10 with 1001 responses; the repaired right side is 100."""
+    claim = next(c for c in CLAIMS if c.id == "Lem 4.1' (repaired)")
+    designed = claim.attack(key, QUICK)[-1]
+    left, right = (float(side[0]) for side in claim.sides(designed)[:2])
+    half = vectorised(partial(lemma_41_prime_repaired, share=0.5))(designed)
+    assert round(left, 4) == 25.5025 and right == pytest.approx(100)
+    assert float(half.right[0]) == pytest.approx(10)
 
 
 @pytest.mark.parametrize("beta", [1.0, 1.5, 20.0])

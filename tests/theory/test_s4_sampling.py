@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from theory import s4_sampling
-from theory.claim import compiled
-from theory.s4_sampling import exact_queries
+from theory.claim import QUICK, compiled
+from theory.families import two_level
+from theory.s4_sampling import exact_queries, exact_total
 
 lemma_i1_error = compiled(s4_sampling.lemma_i1_error)
 lemma_i1_mean = compiled(s4_sampling.lemma_i1_mean)
@@ -18,6 +19,9 @@ prop_c1 = compiled(s4_sampling.prop_c1)
 prop_c1_short = compiled(partial(s4_sampling.prop_c1, shortfall=0.9))
 queries_printed = compiled(s4_sampling.queries_printed)
 queries_repaired = compiled(s4_sampling.queries_repaired)
+total_printed = compiled(s4_sampling.total_printed)
+total_repaired = compiled(s4_sampling.total_repaired)
+queries_lower = compiled(s4_sampling.queries_lower)
 
 ROWS = {
     "unique": [Fraction(1, 2), Fraction(3, 10), Fraction(1, 5)],
@@ -91,6 +95,17 @@ def test_prop_c1_needs_its_draws():
     assert prop_c1(i)[0] <= 1e-4 < prop_c1_short(i)[0]
 
 
+def test_near_ties_meet_every_rho_and_gamma(key):
+    """Prop C.1's designed rows must not share one period with its parameters."""
+    claim = next(c for c in s4_sampling.CLAIMS if c.id == "Prop C.1")
+    (batch,) = claim.attack(key, QUICK)
+    near_tie = two_level(s4_sampling.RESPONSES, best=1, ratio=0.999)
+    # In order, so as the attack wrote it: the zoo's own rows are shuffled.
+    designed = np.flatnonzero((batch["pi"][:, 0] == near_tie).all(-1))
+    assert len(set(batch["rho"][designed])) == 5
+    assert len(set(batch["gamma"][designed])) == 4
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_the_uniform_law_stops_at_a_constant(size):
     """N_mu = ceil(M ln 4) at delta = 1/2: the counterexample to the printed E[m]."""
@@ -117,3 +132,31 @@ def test_the_repaired_query_count_averages_over_prompts():
     left, right = queries_repaired(i)
     assert float(left) == pytest.approx(0.25 * means[0] + 0.75 * means[1], rel=1e-12)
     assert float(right) == pytest.approx((1 + threshold) * (0.25 * 2 + 0.75 * 2.5))
+    lower, mean = queries_lower(i)
+    assert float(lower) == pytest.approx(threshold * (0.25 * 2 + 0.75 * 2.5))
+    assert float(mean) == float(left) >= float(lower)
+
+
+@pytest.mark.parametrize("delta", [0.5, 0.75, 1 - 2.0**-30])
+def test_the_total_near_delta_one_is_n_and_the_printed_one_vanishes(delta):
+    """One certain response: E[m] = n ceil(ln(2/delta)), n = ceil(c ln 4/(delta/2))."""
+    i = {
+        "pi": jnp.array([[1.0, 0.0]]),
+        "mu": jnp.ones(1),
+        "delta": jnp.asarray(delta),
+        "class_size": jnp.asarray(2.0),
+        "rho": jnp.asarray(0.5),
+        "eps": jnp.asarray(0.5),
+    }
+    fits = math.log(4) / (delta / 2)
+    n, threshold = math.ceil(fits * 2 / (1 - 0.5**0.5) ** 2), math.log(2 / delta)
+    left, right = total_printed(i)
+    assert float(left) == n * math.ceil(threshold)
+    assert float(right) == pytest.approx(1000 * fits * math.log(1 / delta))
+    assert (left > right) == (delta > 0.99)
+    exact = exact_total({name: np.asarray(a) for name, a in i.items()})
+    assert (float(exact[0]), float(exact[1])) == pytest.approx(
+        (float(left), float(right)), rel=1e-9
+    )
+    bound = (1 + fits * 2 / (1 - 0.5**0.5) ** 2) * (1 + threshold)
+    assert float(total_repaired(i)[1]) == pytest.approx(bound) and left <= bound
