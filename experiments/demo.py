@@ -62,30 +62,42 @@ class Config:
             return self
         return dataclasses.replace(
             self,
-            prompts=max(self.prompts // 4, self.batch_size // 4),
-            max_steps=max(self.max_steps // 4, 1),
-            batch_size=max(self.batch_size // 4, 1),
+            prompts=-(-self.prompts // 4),
+            max_steps=-(-self.max_steps // 4),
+            batch_size=-(-self.batch_size // 4),
         )
+
+
+LIMITS = {  # field: least and largest value that makes sense
+    "prompts": (1, 10**6),
+    "max_steps": (1, 10**6),
+    "batch_size": (1, 10**4),
+    "updates_per_step": (1, 10**4),
+    "num_generations": (2, 10**4),
+    "max_completion_length": (1, 512),
+    "seed": (0, 2**31 - 1),
+}
 
 
 def check(config: Config) -> None:
     """Refuse what cannot run, before anything does."""
-    for name in ("prompts", "max_steps", "batch_size", "updates_per_step"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name}: expected >= 1, found {getattr(config, name)}")
-    if config.num_generations < 2:
+    for name, (least, most) in LIMITS.items():
+        if not least <= (value := getattr(config, name)) <= most:
+            raise ValueError(f"{name}: expected {least} to {most}, found {value}")
+    if not 0 < config.learning_rate < np.inf:
         raise ValueError(
-            f"num_generations: expected >= 2, found {config.num_generations}"
-        )
-    if config.prompts % config.batch_size:
-        raise ValueError(
-            f"prompts: expected a multiple of batch_size={config.batch_size}, "
-            f"found {config.prompts}"
+            f"learning_rate: expected a finite number above 0, found "
+            f"{config.learning_rate}"
         )
     held_out = len(load_task(config.task).held_out)
     if config.prompts > held_out:
         raise ValueError(
             f"prompts: {config.task} has {held_out} held-out problems, "
+            f"found {config.prompts}"
+        )
+    if config.prompts % config.batch_size:
+        raise ValueError(
+            f"prompts: expected a multiple of batch_size={config.batch_size}, "
             f"found {config.prompts}"
         )
 
@@ -288,13 +300,14 @@ def run(config: Config, console: Console) -> Path:
 def main(args: list[str]) -> int:
     """Entry of `jsharp demo`; 2 where the request is refused."""
     config = tyro.cli(Config, prog="jsharp demo", description=__doc__, args=args)
-    config = config.resolved()
     console = Console(stderr=True)
     start = time.monotonic()
     try:
         check(config)
+        config = config.resolved()
+        check(config)
         claim_directory(config.output_dir, config)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"jsharp demo: {error}", file=sys.stderr)
         return 2
     index = run(config, console)

@@ -85,7 +85,7 @@ def best_of_k(axes: np.ndarray, data: tuple[dict[str, Any], Any]) -> None:
     axes[0].set_ylabel("accuracy on held-out prompts, %")
     axes[1].plot(k, curve["log_prob"], "o-", ms=3, color=BASE, label="best of k")
     axes[1].axhline(found.greedy_log_prob.mean(), color=THEORY, ls="--", label="greedy")
-    axes[1].set_ylabel("mean log pi_base of the picked response, nats")
+    axes[1].set_ylabel("mean log pi_base, picked response")
     for axis in axes:
         axis.set_xlabel("k, responses per prompt")
         axis.set_xscale("log", base=2)
@@ -97,10 +97,11 @@ def log_prob(axis: Axes, found: Any) -> None:
     """Sequence log-probability of correct against incorrect responses (figure 1c)."""
     bins = np.linspace(np.quantile(found.log_prob, 0.01), 0, 40)
     for right, colour, label in ((True, BASE, "correct"), (False, WRONG, "incorrect")):
-        values = np.clip(found.log_prob[found.correct == right], bins[0], 0)
+        values = found.log_prob[found.correct == right]
         if len(values):  # a policy may be always right, or never
             name = f"{label}: {len(values)}, mean {values.mean():.1f}"
-            axis.hist(values, bins, density=True, alpha=0.6, color=colour, label=name)
+            shown = np.clip(values, bins[0], 0)
+            axis.hist(shown, bins, density=True, alpha=0.6, color=colour, label=name)
     axis.set_xlabel("log pi_base(y|x), nats (lowest 1% in the first bin)")
     axis.set_ylabel("density")
     axis.legend(loc="upper left")
@@ -125,25 +126,24 @@ def training(axis: Axes, log: list[dict[str, Any]]) -> None:
 
 
 def queries(axis: Axes, curve: dict[str, Any]) -> None:
-    """m against eps on the exact laws, the theorems' slopes beside them."""
+    """m against eps, N by its exact law, with the theorems' slopes beside it."""
     eps = np.array(curve["eps"])
     marks = {"fixed": ("o", BASE), "adaptive": ("s", SHARPENED)}
     theory = dict(zip(marks, curve["slope"]["theory"], strict=True))
     for name, (mark, colour) in marks.items():
         m = np.array(curve[name]["m"])
-        slope, low, high = curve["slope"][name]
         axis.loglog(
             eps,
             m,
             mark,
             color=colour,
             ms=5,
-            label=f"{name} N: slope {slope:.3f} [{low:.3f}, {high:.3f}]",
+            label=f"{name} N: fitted slope {curve['slope'][name][0]:.3f}",
         )
         line = m[0] * (eps / eps[0]) ** theory[name]
         label = f"theory, slope {theory[name]:g}"
         axis.loglog(eps, line, "-", color=colour, lw=1, label=label)
-    axis.set_xlabel("eps, allowed fraction of prompts")
-    axis.set_ylabel("m, queries (exact law)")
+    axis.set_xlabel("eps, fraction of prompts that may fail")
+    axis.set_ylabel("m = n N, sufficient queries")
     axis.invert_xaxis()
     axis.legend()

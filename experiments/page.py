@@ -27,16 +27,20 @@ pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 13px; }
 """
 
 CAPTIONS = {
-    "accuracy": "Accuracy of each way of picking one of N responses. Coverage (is any "
-    "of the N correct?) needs the answers: a skyline, not a self-reward.",
+    "accuracy": "Accuracy of greedy decoding, of one sample, and of the best of N by "
+    "each self-reward; ties share their weight. Coverage (is any of the N correct?) "
+    "needs the answers: a skyline, not a self-reward.",
     "best-of-k": "Best of k by log pi_base, for every k by the exact order-statistics "
-    "estimator over the N samples (no subsampling). The band is over prompts.",
-    "log-prob": "Sequence log-probability under the base model, by correctness. "
-    "Sharpening can help where the correct responses are the likelier ones.",
+    "estimator over the N samples (no subsampling). Left: accuracy, with its interval "
+    "over prompts. Right: the log-probability of the picked response.",
+    "log-prob": "Log-probability under the base model of correct and of incorrect "
+    "samples, pooled over prompts; each histogram has area 1.",
     "training": "SFT-sharpening: what was selected, what it was selected from, and the "
     "likelihood that the trained model gives it before each step's update.",
-    "queries": "Queries that the exact laws of best-of-N need for an (eps, delta)-"
-    "sharpened policy on the worst-case instances of constant coverage.",
+    "queries": "Queries m = n N that suffice for an (eps, delta)-sharpened policy on "
+    "hard instances of constant coverage: n from the proof, N (fixed) or E[N_mu] "
+    "(adaptive) from the exact law. Lines have the theorems' slopes; the legend has "
+    "the points' fitted slopes.",
 }
 
 
@@ -148,13 +152,15 @@ def write(path: Path, results: Path) -> None:
 <h1>Sharpening, the paper running</h1>
 <p>A model's own log-likelihood as the reward: self-improvement in the sense of
 Huang et al. (arXiv 2412.01951), checked numerically and carried out on a small
-transformer that was trained from scratch. Intervals are {level:.0f}% bootstrap
-intervals over prompts.</p>
+transformer that was trained from scratch. Intervals of accuracies and log-probabilities
+are {level:.0f}% bootstrap intervals over prompts.</p>
 <h2>The theorems, attacked</h2>
 <p>Each claim is read as left &le; right and attacked over structured, random and
-gradient-searched instances; left/right is the tightest found. Statements that fail as
-printed stay, with their counterexample, beside the repaired claim. Twins are planted
-bugs that the same check must catch.</p>
+gradient-searched instances, as many as were tried; left/right is the tightest found,
+level the probability that chance alone decided. "Known" is the outcome that it should
+have: a statement that is false as printed must fail, and its repair must hold. Twins
+are planted bugs that the same check must catch, and controls that it must keep.
+<code>jsharp verify --out FOLDER</code> writes each tightest instance as a file.</p>
 {claims(files.read_json(results / "claims.json"))}
 <h2>Best of N on held-out prompts</h2>
 {comparison(metrics)}

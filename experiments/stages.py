@@ -16,14 +16,21 @@ from jsharp.provenance import surroundings
 def claim_directory(directory: Path, config: Any) -> None:
     """Pin the folder to the config, with commit, versions and device beside it.
 
-    Raises ValueError where the folder holds a run of another config.
+    Raises ValueError where the folder holds something else: a run of another config, or
+    files of no run. Another commit or device may go on with a run; that is recorded.
     """
     identity = dataclasses.asdict(config)
     del identity["output_dir"]  # a folder may move
+    pinned = (directory / run_directory.CONFIG).exists()
+    if directory.is_dir() and any(directory.iterdir()) and not pinned:
+        raise ValueError(
+            f"output_dir: {directory} holds files of no run; choose another"
+        )
     run_directory.claim(directory, identity, resume=True)
     made = directory / "surroundings.json"
-    if not made.exists():
-        files.write_json(made, surroundings())
+    before = files.read_json(made) if made.exists() else []
+    if surroundings() not in before:
+        files.write_json(made, [*before, surroundings()])
 
 
 class Stages:

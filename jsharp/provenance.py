@@ -1,4 +1,4 @@
-"""What made a result: commit, versions, device. Stored inside every result file."""
+"""What made a result: commit, versions, device. Stored beside every result."""
 
 import platform
 import subprocess

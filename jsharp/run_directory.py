@@ -27,7 +27,12 @@ def claim(directory: Path, identity: dict[str, Any], *, resume: bool) -> None:
         return
     if not resume:
         raise ValueError(f"output_dir: {directory} already holds a run")
-    found = files.read_json(path)
+    try:
+        found = files.read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected the config of a run: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected the config of a run, found {found!r}")
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise ValueError(

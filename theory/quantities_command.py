@@ -90,16 +90,17 @@ def main(args: list[str]) -> int:
 
 def _options(config: Config) -> Options:
     """The options of the report; raises ValueError for the first out of its domain."""
-    inside = lambda value: 0.0 < value < 1.0
+    # Below 1e-12 the counts of the paper leave the range of exact integers.
+    inside = lambda value: 1e-12 <= value < 1.0
     valid = {
-        "n": (all(n >= 1 for n in config.n), "integers of at least 1"),
-        "eps": (inside(config.eps), "in (0, 1)"),
-        "delta": (inside(config.delta), "in (0, 1)"),
+        "n": (all(1 <= n <= 2**53 for n in config.n), "integers from 1 to 2^53"),
+        "eps": (inside(config.eps), "in [1e-12, 1)"),
+        "delta": (inside(config.delta), "in [1e-12, 1)"),
         "gamma": (0.0 <= config.gamma < 1.0, "in [0, 1)"),
         "p": (1.0 <= config.p < math.inf, "a finite number of at least 1"),
-        "beta": (0.0 < config.beta < math.inf, "a finite number above 0"),
-        "class_size": (config.class_size >= 1, "at least 1"),
-        "rho": (inside(config.rho), "in (0, 1)"),
+        "beta": (1e-6 <= config.beta <= 1e6, "in [1e-6, 1e6]"),
+        "class_size": (1 <= config.class_size <= 10**300, "from 1 to 1e300"),
+        "rho": (inside(config.rho), "in [1e-12, 1)"),
     }
     for name, (holds, expected) in valid.items():
         if not holds:

@@ -17,6 +17,15 @@ from jaxtyping import Float
 
 SUM_TOLERANCE = 1e-9
 FIELDS = ("pi", "mu")
+# Of np.load: no archive, a damaged one, a compression that zipfile lacks, a pickle.
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    KeyError,
+    NotImplementedError,
+)
 
 
 class TableError(ValueError):
@@ -91,7 +100,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except TableError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise TableError(f"{path}: is not a readable npz archive: {error}") from error
 
 
@@ -163,6 +172,8 @@ def _number(path: Path, where: str, value: Any) -> float:
 
 
 def _real(path: Path, name: str, value: np.ndarray, shape: str, rank: int):
+    if not isinstance(value, np.ndarray):  # a zip may hold anything
+        raise TableError(f"{path}: field '{name}' must be an array, found {value!r}")
     if value.dtype.kind not in "fiu":
         raise TableError(
             f"{path}: field '{name}' must hold real numbers, found dtype {value.dtype}"

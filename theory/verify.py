@@ -4,6 +4,7 @@ A claim known to be false as printed must fail, its repaired form must hold, and
 planted bug must be caught: anything else is an exit status of 1.
 """
 
+import difflib
 import json
 import math
 import sys
@@ -74,7 +75,11 @@ def select(names: Sequence[str]) -> tuple[Claim, ...]:
     known = {claim.id for claim in CLAIMS} | {claim.paper_id for claim in CLAIMS}
     for name in names:
         if name not in known:
-            raise ValueError(f"expected claims among {sorted(known)}, found {name!r}")
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" (perhaps {near[0]!r})" if near else ""
+            raise ValueError(
+                f"expected claims among {sorted(known)}, found {name!r}{hint}"
+            )
     chosen = lambda claim: {claim.id, claim.paper_id} & set(names)
     return tuple(claim for claim in CLAIMS if not names or chosen(claim))
 
@@ -164,7 +169,11 @@ def main(args: list[str]) -> int:
         if config.replay is not None:
             return _replay(config.replay)
         claims = select(config.claims)
-    except ValueError as error:
+        if not 0 <= config.seed < 2**31:
+            raise ValueError(f"--seed must be 0 to 2^31 - 1, found {config.seed}")
+        if config.out is not None:  # before the work, whose results it must hold
+            config.out.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
         print(f"jsharp verify: {error}", file=sys.stderr)
         return 2
     start = time.perf_counter()
@@ -218,7 +227,6 @@ def _print(reports: Sequence[Report], seconds: float) -> None:
 
 
 def _write(folder: Path, reports: Sequence[Report], summary: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for report in reports:
         save(folder / witness_name(report.claim), report.claim.id, report.verdict)
     files.write_json(folder / "verify.json", summary)

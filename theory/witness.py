@@ -1,6 +1,7 @@
 """A witness travels as a file: saved, reloaded, judged again (npz, never pickle)."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,15 @@ from theory.claim import Claim, Instance, Verdict
 
 PREFIX = "witness."
 # Of np.load: no file, no archive, an empty one, a damaged one, a bare array, a pickle.
-UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError)
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    AttributeError,
+    NotImplementedError,
+)
 
 
 class Saved(NamedTuple):
@@ -44,6 +53,11 @@ def load(path: Path) -> Saved:
         if name not in fields:
             raise ValueError(f"{path}: expected the field {name!r}, found {[*fields]}")
     arrays = {k: a for k, a in fields.items() if k.startswith(PREFIX)}
+    for name, a in {**arrays, "left": fields["left"], "right": fields["right"]}.items():
+        if not isinstance(a, np.ndarray) or a.dtype.kind not in "bfiu":
+            raise ValueError(f"{path}: {name}: expected real numbers, found {a!r}")
+        if name in ("left", "right") and a.ndim:
+            raise ValueError(f"{path}: {name}: expected one number, found {a.shape}")
     return Saved(
         claim_id=str(fields["claim"]),
         left=float(fields["left"]),
@@ -63,5 +77,10 @@ def replay(claim: Claim, witness: Instance) -> tuple[float, float]:
     except KeyError as error:
         raise ValueError(
             f"{claim.id}: expected the witness field {error}, found {[*witness]}"
+        ) from error
+    except (TypeError, ValueError, IndexError) as error:
+        shapes = {name: a.shape for name, a in witness.items()}
+        raise ValueError(
+            f"{claim.id}: no instance of this claim has the shapes {shapes}: {error}"
         ) from error
     return float(sides.left[0]), float(sides.right[0])

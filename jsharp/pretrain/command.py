@@ -4,8 +4,9 @@
 
 Batch t is a pure function of (seed, t), and a checkpoint holds all the rest, so a run
 that is killed at any instant and started again with the same command goes on where it
-was and ends in the same bytes. `output_dir` gets config.json, metrics.jsonl,
-checkpoints/<step> and, at the end, hf/ (the model in the Hugging Face layout).
+was and ends in the same weights, bit for bit. `output_dir` gets config.json,
+metrics.jsonl, checkpoints/<step> and, at the end, hf/ (the model in the Hugging Face
+layout).
 """
 
 import contextlib
@@ -150,7 +151,7 @@ def pretrain(config: Config) -> int:
         state = init(run)
         saved = checkpoint.restore(config.output_dir / CHECKPOINTS, state)
         step, state = saved or (0, state)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"jsharp pretrain: {error}", file=sys.stderr)
         return 2
     run_directory.forget_after(config.output_dir, step)

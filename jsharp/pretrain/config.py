@@ -59,18 +59,22 @@ def check(config: Config) -> None:
         raise ValueError(
             f"weights: expected positive shares that sum to 1, got {config.weights}"
         )
+    if config.max_steps < 2:
+        raise ValueError(f"max_steps: expected at least 2, got {config.max_steps}")
     if not 0 < config.warmup_steps < config.max_steps:
         raise ValueError(
             f"warmup_steps: expected between 1 and max_steps - 1 = "
-            f"{config.max_steps - 1}, got {config.warmup_steps}"
+            f"{config.max_steps - 1}, got {config.warmup_steps}; set --warmup-steps"
         )
+    if len(set(config.tasks)) < len(config.tasks):
+        raise ValueError(f"tasks: expected each once, got {config.tasks}")
     for name in ("learning_rate", "max_grad_norm"):
         if not 0 < (value := getattr(config, name)) < math.inf:
             raise ValueError(f"{name}: expected a finite number above 0, got {value}")
     if not 0 <= config.weight_decay < math.inf:
         raise ValueError(f"weight_decay: expected >= 0, got {config.weight_decay}")
-    if config.seed < 0:
-        raise ValueError(f"seed: expected at least 0, got {config.seed}")
+    if not 0 <= config.seed < 2**31:
+        raise ValueError(f"seed: expected 0 to 2^31 - 1, got {config.seed}")
     if config.save_total_limit is not None and config.save_total_limit < 1:
         raise ValueError(
             f"save_total_limit: expected at least 1, or None to keep all, got "

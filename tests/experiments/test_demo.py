@@ -89,8 +89,12 @@ def test_another_config_is_refused(whole, capsys):
     [
         (["--prompts", "5", "--batch-size", "2"], "prompts: expected a multiple"),
         (["--prompts", "4096"], "prompts: game24 has 256 held-out problems"),
-        (["--num-generations", "1"], "num_generations: expected >= 2, found 1"),
-        (["--max-steps", "0"], "max_steps: expected >= 1, found 0"),
+        (["--num-generations", "1"], "num_generations: expected 2 to 10000, found 1"),
+        (["--max-steps", "0"], "max_steps: expected 1 to 1000000, found 0"),
+        (["--max-completion-length", "0"], "max_completion_length: expected 1 to 512"),
+        (["--seed", "-1"], "seed: expected 0 to 2147483647, found -1"),
+        (["--seed", "99999999999999999999"], "seed: expected 0 to 2147483647"),
+        (["--learning-rate", "nan"], "learning_rate: expected a finite number above 0"),
         (["--task", "chess"], "no task 'chess'; expected one of arithmetic, game24"),
     ],
 )
@@ -98,3 +102,22 @@ def test_bad_input_is_refused_before_any_work(flags, message, tmp_path, capsys):
     assert demo.main([str(tmp_path / "out"), *flags]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path, capsys):
+    (tmp_path / "index.html").write_text("mine")
+    assert demo.main([str(tmp_path), *TINY]) == 2
+    assert "holds files of no run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["junk", "[]", "{}"])
+def test_a_damaged_config_is_refused_by_name(text, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(text)
+    assert demo.main([str(tmp_path), *TINY]) == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_is_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "out").write_text("")
+    assert demo.main([str(tmp_path / "out"), *TINY]) == 2
+    assert "jsharp demo:" in capsys.readouterr().err

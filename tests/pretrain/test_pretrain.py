@@ -170,7 +170,7 @@ def test_the_recorded_command_gives_the_config_back():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": -1}, "seed: expected at least 0, got -1"),
+        ({"seed": -1}, "seed: expected 0 to 2^31 - 1, got -1"),
         ({"save_total_limit": 0}, "save_total_limit: expected at least 1"),
         ({"learning_rate": float("nan")}, "learning_rate: expected a finite number"),
         ({"max_grad_norm": 0.0}, "max_grad_norm: expected a finite number above 0"),

@@ -105,15 +105,25 @@ def test_a_long_table_says_what_it_leaves_out(tmp_path, capsys):
 
 
 BAD_OPTIONS = {
-    "--n": ("0", r"--n must be integers of at least 1, found \(0,\)"),
-    "--eps": ("1.5", r"--eps must be in \(0, 1\), found 1.5"),
-    "--delta": ("0", r"--delta must be in \(0, 1\), found 0.0"),
+    "--n": ("0", r"--n must be integers from 1 to 2\^53, found \(0,\)"),
+    "--eps": ("1.5", r"--eps must be in \[1e-12, 1\), found 1.5"),
+    "--delta": ("0", r"--delta must be in \[1e-12, 1\), found 0.0"),
     "--gamma": ("1", r"--gamma must be in \[0, 1\), found 1.0"),
     "--p": ("0.5", "--p must be a finite number of at least 1, found 0.5"),
-    "--beta": ("nan", "--beta must be a finite number above 0, found nan"),
-    "--class-size": ("0", "--class-size must be at least 1, found 0"),
-    "--rho": ("2", r"--rho must be in \(0, 1\), found 2.0"),
+    "--beta": ("nan", r"--beta must be in \[1e-6, 1e6\], found nan"),
+    "--class-size": ("0", "--class-size must be from 1 to 1e300, found 0"),
+    "--rho": ("2", r"--rho must be in \[1e-12, 1\), found 2.0"),
 }
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--rho", "1e-320"), ("--eps", "5e-324"), ("--beta", "1e-320")]
+    + [("--class-size", "9" * 321), ("--n", "9" * 321)],
+)
+def test_values_that_would_overflow_are_refused(table, capsys, option, value):
+    assert main([table, option, value]) == 2
+    assert f"jsharp quantities: {option} must be" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", BAD_OPTIONS)

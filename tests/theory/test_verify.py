@@ -167,3 +167,23 @@ def test_bad_input_is_refused_before_any_work(capsys, args, message):
     assert main(args) == 2
     captured = capsys.readouterr()
     assert message in captured.err and captured.out == ""
+
+
+def test_results_that_could_not_be_written_are_refused_before_the_work(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(verify, "run", lambda *args, **kwargs: pytest.fail("it ran"))
+    (tmp_path / "file").write_text("")
+    assert main(["--out", str(tmp_path / "file")]) == 2
+    assert "jsharp verify:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999"])
+def test_a_seed_out_of_range_is_refused(seed, capsys):
+    assert main(["--seed", seed]) == 2
+    assert "--seed must be 0 to 2^31 - 1" in capsys.readouterr().err
+
+
+def test_a_misspelt_claim_gets_a_hint(capsys):
+    assert main(["--claims", "lem 4.1'"]) == 2
+    assert """perhaps "Lem 4.1'\"""" in capsys.readouterr().err

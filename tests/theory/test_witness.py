@@ -59,3 +59,25 @@ def test_pickles_are_refused(tmp_path):
 def test_a_witness_of_another_claim_is_refused():
     with pytest.raises(ValueError, match="expected the witness field 'n'"):
         replay(CLAIM, {"pi": np.ones(2)})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("left", np.zeros(2), "left: expected one number"),
+        ("right", np.array(1j), "right: expected real numbers"),
+        ("witness.pi", np.array(["a", "b"]), "witness.pi: expected real numbers"),
+    ],
+)
+def test_a_field_of_another_kind_is_refused(tmp_path, field, value, message):
+    path = tmp_path / "w.npz"
+    fields = {"claim": np.array("Lem 0.0"), "left": np.array(0.5)}
+    fields |= {"right": np.array(1.0), "witness.pi": np.array([0.1, 0.9])}
+    np.savez(path, **fields | {field: value})
+    with pytest.raises(ValueError, match=message):
+        load(path)
+
+
+def test_an_instance_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match="Lem 0.0: no instance of this claim has"):
+        replay(CLAIM, {"pi": np.array(0.5), "n": np.array(3)})
