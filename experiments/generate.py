@@ -15,9 +15,10 @@ import numpy as np
 
 from jsharp.evaluate import Samples
 from jsharp.lm import huggingface
+from jsharp.lm.config import TransformerConfig
 from jsharp.lm.language_model import greedy_decoder, transformer_policy
 from jsharp.lm.tokenizer import Tokenizer, decode_responses, encode_prompts
-from jsharp.policy import Params, Prompts, Response
+from jsharp.policy import Params, Policy, Prompts, Response
 from jsharp.reward import length_normalised, log_probability, majority
 from jsharp.tasks import Problem, Task, prompt_length
 
@@ -27,7 +28,8 @@ REWARDS = ("log-probability", "length-normalised", "majority")
 class Model(NamedTuple):
     """A checkpoint with everything that turns text into text; jitted once."""
 
-    policy: Any  # jsharp.policy.Policy
+    config: TransformerConfig
+    policy: Policy
     params: Params
     greedy: Any  # (params, prompts) -> Response
     tokenizer: Tokenizer
@@ -46,7 +48,15 @@ class Model(NamedTuple):
         )
         greedy = jax.jit(greedy_decoder(found.config, **shape))
         tokenizer = Tokenizer.load(directory)
-        return cls(jitted, found.params, greedy, tokenizer, found.end, found.pad)
+        return cls(
+            found.config,
+            jitted,
+            found.params,
+            greedy,
+            tokenizer,
+            found.end,
+            found.pad,
+        )
 
     def prompts(self, task: Task, problems: Sequence[Problem]) -> Prompts:
         """The prompts of a task, always padded to its longest one."""

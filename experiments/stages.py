@@ -28,9 +28,9 @@ def claim_directory(directory: Path, config: Any) -> None:
         )
     run_directory.claim(directory, identity, resume=True)
     made = directory / "surroundings.json"
-    before = files.read_json(made) if made.exists() else []
-    if surroundings() not in before:
-        files.write_json(made, [*before, surroundings()])
+    before, now = files.read_json(made) if made.exists() else [], surroundings()
+    if now not in before:
+        files.write_json(made, [*before, now])
 
 
 class Stages:

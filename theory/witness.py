@@ -1,25 +1,16 @@
 """A witness travels as a file: saved, reloaded, judged again (npz, never pickle)."""
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from theory import table
 from theory.claim import Claim, Instance, Verdict
 
 PREFIX = "witness."
-# Of np.load: no file, no archive, an empty one, a damaged one, a bare array, a pickle.
-UNREADABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    zipfile.BadZipFile,
-    zlib.error,
-    AttributeError,
-    NotImplementedError,
-)
+# Of np.load: also no file at all, and a bare array, which has no fields.
+UNREADABLE = (*table.UNREADABLE, OSError, AttributeError)
 
 
 class Saved(NamedTuple):
