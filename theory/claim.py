@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from jsharp.stats import Outcome
+from jsharp.stats import Outcome, Slope
 
 Instance = dict[str, np.ndarray]
 Batch = dict[str, np.ndarray]  # instances stacked on the first axis, K of them
@@ -43,15 +43,27 @@ COMPILE_FAST = {
 }
 
 
+# The Monte Carlo intervals of one whole `jsharp verify`, taken together, miss a truth
+# with probability at most FALSE_ALARM: each of at most INTERVALS of them has LEVEL.
+FALSE_ALARM = 1e-3
+INTERVALS = 100
+LEVEL = FALSE_ALARM / INTERVALS
+
+
 class Effort(NamedTuple):
-    """How hard an attack tries: starts and steps of the search, drawn instances."""
+    """How hard an attack tries: starts and steps of the search, drawn instances.
+
+    `replications` is how often a Monte Carlo claim repeats its experiment.
+    """
 
     starts: int
     steps: int
     instances: int
+    replications: int
 
 
-QUICK = Effort(starts=32, steps=200, instances=64)
+QUICK = Effort(starts=32, steps=200, instances=64, replications=4000)
+FULL = Effort(starts=256, steps=2000, instances=1024, replications=40_000)
 
 
 class Sides(NamedTuple):
@@ -101,6 +113,25 @@ class Twin(NamedTuple):
     expected: Outcome = "fails"
 
 
+class Exponent(NamedTuple):
+    """A rate that the claim predicts, y ~ x^predicted, beside the fitted one.
+
+    The theory bounds y from above ("at most") or from below ("at least"); it is
+    contradicted when the whole interval of the fit lies on the wrong side.
+    """
+
+    of: str  # "m against 1/eps"
+    predicted: float
+    bound: Literal["at most", "at least"]
+    found: Slope
+
+    @property
+    def agrees(self) -> bool:
+        if self.bound == "at most":
+            return self.found.low <= self.predicted
+        return self.found.high >= self.predicted
+
+
 @dataclass(frozen=True)
 class Claim:
     """One statement of the paper and how to judge it.
@@ -108,7 +139,8 @@ class Claim:
     `exact`, where it exists, evaluates both sides of one instance in rationals or
     50-digit decimals: a violation found in float64 counts only if it confirms it.
     `expected` is "fails" for a statement known to be false as printed; `repairs` names
-    the claim of which this one is the corrected form.
+    the claim of which this one is the corrected form. `exponents` fits the rates of a
+    claim whose constant is hidden.
     """
 
     id: str
@@ -120,6 +152,7 @@ class Claim:
     expected: Outcome = "holds"
     exact: Callable[[Instance], tuple[Number, Number]] | None = None
     repairs: str = ""
+    exponents: Callable[[Effort], tuple[Exponent, ...]] | None = None
 
     @property
     def paper_id(self) -> str:
@@ -137,6 +170,7 @@ class Report(NamedTuple):
     claim: Claim
     verdict: Verdict
     twins: dict[str, Verdict]
+    exponents: tuple[Exponent, ...] = ()
 
     @property
     def twins_as_expected(self) -> int:
@@ -150,6 +184,7 @@ class Report(NamedTuple):
         return (
             self.verdict.outcome == self.claim.expected
             and self.twins_as_expected == len(self.claim.twins)
+            and all(exponent.agrees for exponent in self.exponents)
         )
 
 
@@ -160,6 +195,7 @@ def examine(key: Key[Array, ""], claim: Claim, *, effort: Effort) -> Report:
         claim=claim,
         verdict=judge(batches, claim.sides, exact=claim.exact),
         twins={twin.name: judge(batches, twin.sides) for twin in claim.twins},
+        exponents=claim.exponents(effort) if claim.exponents else (),
     )
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from jsharp.stats import clopper_pearson
 from theory.claim import (
+    LEVEL,
     Batch,
     Claim,
     Effort,
@@ -31,9 +32,6 @@ from theory.claim import (
 from theory.families import generator
 from theory.mle import cells, log_exceedance, replicate
 from theory.quantities import expectation, hellinger_squared
-
-LEVEL = 1e-4  # of one Clopper-Pearson interval
-REPLICATIONS = 4000
 
 
 @compiled
@@ -69,14 +67,14 @@ def lemma_f1_sampled(batch: Batch, *, constant: float = 2.0) -> Sides:
     """P[ E_mu D_H^2(pihat, pi*) > 2 log(|Pi|/rho)/n ] <= rho, by replication."""
     intervals = []
     for i in unstack(batch):
-        loss, n = _loss_f1(i), int(i["n"])
+        loss, n, trials = _loss_f1(i), int(i["n"]), int(i["replications"])
         found = cells(i["members"][0], i["mu"], i["members"])
         rng = np.random.default_rng(int(i["seed"]))
-        drawn = replicate(rng, loss, found, n=n, replications=REPLICATIONS)
+        drawn = replicate(rng, loss, found, n=n, replications=trials)
         over = drawn > constant * np.log(len(loss) / i["rho"]) / n
-        intervals.append(clopper_pearson(int(over.sum()), REPLICATIONS, level=LEVEL))
+        intervals.append(clopper_pearson(int(over.sum()), trials, level=LEVEL))
     left, low, high = np.array(intervals).T
-    queries = REPLICATIONS * int(np.sum(batch["n"]))
+    queries = int(np.sum(batch["replications"] * batch["n"]))
     return Sides(left, batch["rho"], low, high, LEVEL, queries)
 
 
@@ -117,14 +115,14 @@ def _attack_f1(key, effort: Effort) -> list[Batch]:
 
 def _attack_f1_sampled(key, effort: Effort) -> list[Batch]:
     """32 members about as far from the truth as 300 prompts can tell, rho = 0.1."""
-    del effort
     rng, size = generator(key), 4
     make = partial(_class, rng, k=32, x=4, y=6, scales=[0.35])
     members = np.stack([make() for _ in range(size)])
     mu = rng.dirichlet(np.full(4, 10.0), size=size)
     seed = rng.integers(2**32, size=size)
-    n, rho = np.full(size, 300), np.full(size, 0.1)
-    return [{"members": members, "mu": mu, "n": n, "rho": rho, "seed": seed}]
+    sampled = {"members": members, "mu": mu, "seed": seed}
+    same = {"n": 300, "rho": 0.1, "replications": effort.replications}
+    return [sampled | {name: np.full(size, value) for name, value in same.items()}]
 
 
 _exact = one_by_one(lemma_f1)

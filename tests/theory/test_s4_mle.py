@@ -67,6 +67,7 @@ def test_the_sampled_claim_says_which_constant_it_can_rule_out(key):
 def test_a_seed_replays_the_same_replications():
     batch = {k: a[None] for k, a in pair(0.5, 0.4, 50).items()}
     batch |= {"rho": np.array([0.5]), "seed": np.array([3])}
+    batch |= {"replications": np.array([4000])}
     one, two = lemma_f1_sampled(batch), lemma_f1_sampled(batch)
     assert one.left == two.left and one.low <= one.left <= one.high
     assert one.queries == 4000 * 50
@@ -81,6 +82,7 @@ def test_the_sampled_fraction_is_that_of_the_exact_law():
     wins = [k for k in range(n + 1) if k * gain[0] + (n - k) * gain[1] >= 0]
     f = scipy.stats.binom(n, p).pmf(wins).sum()
     batch = {k: a[None] for k, a in pair(p, q, n).items()}
+    batch |= {"replications": np.array([4000])}
     sides = lemma_f1_sampled(batch | {"rho": np.array([rho]), "seed": np.array([5])})
     assert sides.right[0] == rho and sides.low[0] <= sides.left[0] <= sides.high[0]
     failed = round(sides.left[0] * 4000)

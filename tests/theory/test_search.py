@@ -8,7 +8,7 @@ import pytest
 from theory.claim import Effort
 from theory.search import ascend, attack, between
 
-EFFORT = Effort(starts=16, steps=300, instances=0)
+EFFORT = Effort(starts=16, steps=300, instances=0, replications=0)
 
 
 def test_ascent_climbs_a_parabola_to_its_top():
@@ -52,7 +52,7 @@ def test_attack_finds_the_known_supremum_on_the_simplex(key):
 def test_attack_is_a_function_of_its_key():
     pair = lambda i: (i["p"][0], jnp.asarray(1.0))
     decode = lambda raw: {"p": jax.nn.softmax(raw["p"])}
-    few = Effort(starts=2, steps=3, instances=0)
+    few = Effort(starts=2, steps=3, instances=0, replications=0)
     keys = (jax.random.key(seed) for seed in (7, 7, 8))
     once, again, other = (
         attack(key, pair, {"p": (3,)}, decode, effort=few) for key in keys

@@ -1,0 +1,1 @@
+"""What the theorems predict beside what is measured: one file per figure."""
