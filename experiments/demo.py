@@ -35,7 +35,7 @@ from jsharp.policy import freeze
 from jsharp.sft import sft
 from jsharp.stats import loglog_slope
 from jsharp.tasks import load as load_task
-from theory import curves, verify
+from theory import curves, verdicts, verify
 
 LEVEL = 0.05  # every interval of the demo is a 95% interval
 
@@ -104,9 +104,9 @@ def check(config: Config) -> None:
 
 def write_claims(path: Path, config: Config) -> None:
     """Verify the claims; their table goes to standard output."""
-    reports = verify.run(config.seed)
-    Console().print(verify.table(reports))
-    files.write_json(path, [verify.record(report) for report in reports])
+    records = [verify.record(report) for report in verify.run(config.seed)]
+    Console().print(verdicts.table(records))
+    files.write_json(path, records)
 
 
 def write_responses(
@@ -305,7 +305,9 @@ def main(args: list[str]) -> int:
         check(config)
         config = config.resolved()
         check(config)
-        claim_directory(config.output_dir, config)
+        identity = dataclasses.asdict(config)
+        del identity["output_dir"]  # a folder may move
+        claim_directory(config.output_dir, identity)
     except (ValueError, OSError) as error:
         print(f"jsharp demo: {error}", file=sys.stderr)
         return 2

@@ -12,20 +12,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from experiments.generate import samples
+from experiments.style import METADATA, PALETTE, STYLE, THEORY
 from jsharp import files
 
-# Okabe-Ito: distinguishable with any colour vision.
-BASE, SHARPENED, THEORY, WRONG = "#0072B2", "#D55E00", "#555555", "#CC79A7"
-STYLE: dict[Any, Any] = {
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 120,
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-}
+BASE, SHARPENED, _, WRONG = PALETTE[:4]
 
 
 def draw(results: Path, directory: Path) -> None:
@@ -47,8 +37,7 @@ def draw(results: Path, directory: Path) -> None:
         for name, (plot, panels, data) in figures.items():
             figure, axes = plt.subplots(1, panels, figsize=(5.0 * panels + 1.0, 3.8))
             plot(axes, data)
-            # No creation time inside: the same results give the same bytes.
-            figure.savefig(partial / f"{name}.png", metadata={"Software": None})
+            figure.savefig(partial / f"{name}.png", metadata=METADATA["png"])
             plt.close(figure)
     partial.rename(directory)
 

@@ -1,6 +1,5 @@
 """An experiment's folder: pinned to one config, filled stage by stage, resumable."""
 
-import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +12,12 @@ from jsharp import files, run_directory
 from jsharp.provenance import surroundings
 
 
-def claim_directory(directory: Path, config: Any) -> None:
-    """Pin the folder to the config, with commit, versions and device beside it.
+def claim_directory(directory: Path, identity: dict[str, Any]) -> None:
+    """Pin the folder to what the run is, with commit, versions and device beside it.
 
     Raises ValueError where the folder holds something else: a run of another config, or
     files of no run. Another commit or device may go on with a run; that is recorded.
     """
-    identity = dataclasses.asdict(config)
-    del identity["output_dir"]  # a folder may move
     pinned = (directory / run_directory.CONFIG).exists()
     if directory.is_dir() and any(directory.iterdir()) and not pinned:
         raise ValueError(

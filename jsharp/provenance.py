@@ -1,5 +1,6 @@
 """What made a result: commit, versions, device. Stored beside every result."""
 
+import hashlib
 import platform
 import subprocess
 from importlib import metadata
@@ -21,6 +22,20 @@ def surroundings() -> dict[str, Any]:
         },
         "device": f"{jax.devices()[0].device_kind} ({platform.machine()})",
     }
+
+
+def source() -> str:
+    """A fingerprint of the project's Python files, equal only for equal programs.
+
+    Results kept from an earlier run are used again only where it is the same.
+    """
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for package in ("jsharp", "theory", "experiments"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _commit() -> str | None:

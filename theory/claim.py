@@ -159,10 +159,6 @@ class Claim:
         """The paper's own number, `Lem 4.1'` of `Lem 4.1' (repaired)`."""
         return self.id.split(" (")[0]
 
-    def check(self, key: Key[Array, ""], *, effort: Effort) -> Verdict:
-        """Attack the claim and judge it on everything the attack found."""
-        return judge(self.attack(key, effort), self.sides, exact=self.exact)
-
 
 class Report(NamedTuple):
     """A claim's verdict and, on the same instances, those of its twins."""

@@ -10,14 +10,12 @@ import math
 import sys
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import tyro
-from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,19 +25,27 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
-from jsharp import files
-from jsharp.provenance import surroundings
-from theory import hardness, s3_limits, s4_mle, s4_rlhf, s4_sampling, s4_sft
-from theory.claim import QUICK, ROUNDING, Claim, Report, examine
+from jsharp import files, run_directory
+from jsharp.provenance import source, surroundings
+from theory import (
+    hardness,
+    s3_limits,
+    s4_mle,
+    s4_rlhf,
+    s4_sampling,
+    s4_sft,
+)
+from theory.claim import FULL, QUICK, ROUNDING, Claim, Effort, Report, examine
+from theory.verdicts import Record, exponents, markdown, record, table
 from theory.witness import load, replay, save
 
+# In the order of the paper's table.
 CLAIMS: tuple[Claim, ...] = (
     *s3_limits.CLAIMS,
-    *s4_sampling.CLAIMS,
     *s4_mle.CLAIMS,
     *s4_sft.CLAIMS,
+    *s4_sampling.CLAIMS,
     *s4_rlhf.CLAIMS,
     *hardness.CLAIMS,
 )
@@ -59,10 +65,15 @@ class Config:
     """Ids from the table; a number of the paper takes all its parts. Default: all."""
     seed: int = 0
     """Seed of the searches, of the random instances and of the Monte Carlo claims."""
+    full: bool = False
+    """Search ten times as hard: under 30 minutes on 2 cores instead of 2."""
     json: bool = False
     """Print JSON instead of the table; an infinite value is the string "inf"."""
+    markdown: bool = False
+    """Print the table as the README has it."""
     out: Path | None = None
-    """Folder for verify.json and the tightest instance of each claim (npz)."""
+    """Folder for verify.json and, for each claim as it is judged, its record (json) and
+    its tightest instance (npz). A run that was killed goes on behind the last one."""
     replay: Path | None = None
     """Judge this one saved instance again, and compare both sides with the file."""
 
@@ -84,82 +95,17 @@ def select(names: Sequence[str]) -> tuple[Claim, ...]:
     return tuple(claim for claim in CLAIMS if not names or chosen(claim))
 
 
-def run(
-    seed: int,
-    claims: Sequence[Claim] = CLAIMS,
-    *,
-    on_done: Callable[[Report], None] = lambda report: None,
-) -> list[Report]:
-    """Examine each claim in float64; a claim's key depends on its id and the seed only.
-
-    `on_done` hears of each report as it comes.
-    """
-    reports = []
+def examine_in_float64(seed: int, claim: Claim, *, effort: Effort = QUICK) -> Report:
+    """Examine one claim; its key depends on its id and the seed only."""
     with jax.enable_x64(True):
-        for claim in claims:
-            tag = zlib.crc32(claim.id.encode())
-            key = jax.random.fold_in(jax.random.key(seed), tag)
-            reports.append(examine(key, claim, effort=QUICK))
-            on_done(reports[-1])
-    return reports
+        tag = zlib.crc32(claim.id.encode())
+        key = jax.random.fold_in(jax.random.key(seed), tag)
+        return examine(key, claim, effort=effort)
 
 
-def record(report: Report) -> dict[str, Any]:
-    """A report as plain JSON values."""
-    claim, verdict = report.claim, report.verdict
-    return {
-        "claim": claim.id,
-        "statement": claim.statement,
-        "kind": claim.kind,
-        "repairs": claim.repairs,
-        "expected": claim.expected,
-        "outcome": verdict.outcome,
-        "as_expected": report.as_expected,
-        "left": _finite(verdict.left),
-        "right": _finite(verdict.right),
-        "tightness": _finite(verdict.tightness),
-        "level": verdict.level,
-        "instances": verdict.instances,
-        "queries": verdict.queries,
-        "twins": {
-            twin.name: {
-                "expected": twin.expected,
-                "outcome": report.twins[twin.name].outcome,
-                "tightness": _finite(report.twins[twin.name].tightness),
-            }
-            for twin in claim.twins
-        },
-    }
-
-
-def _finite(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
-
-
-def table(reports: Sequence[Report]) -> Table:
-    """One row a claim, at most 80 columns wide.
-
-    `known` is the outcome it should have, left/right is taken at the tightest of the
-    instances tried, `twins` counts the planted bugs caught and the controls kept.
-    """
-    rows = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("claim", "known", "verdict"):
-        rows.add_column(name, overflow="fold")
-    for name in ("left/right", "tried", "level", "twins"):
-        rows.add_column(name, justify="right", overflow="fold")
-    for report in reports:
-        claim, verdict = report.claim, report.verdict
-        colour = "green" if report.as_expected else "bold red"
-        rows.add_row(
-            claim.id,
-            claim.expected,
-            f"[{colour}]{verdict.outcome}[/]",
-            f"{verdict.tightness:.4g}",
-            str(verdict.instances),
-            f"{verdict.level:.0e}" if verdict.level else "exact",
-            f"{report.twins_as_expected}/{len(claim.twins)}",
-        )
-    return rows
+def run(seed: int, claims: Sequence[Claim] = CLAIMS) -> list[Report]:
+    """Examine each claim at the quick effort."""
+    return [examine_in_float64(seed, claim) for claim in claims]
 
 
 def main(args: list[str]) -> int:
@@ -172,29 +118,38 @@ def main(args: list[str]) -> int:
         if not 0 <= config.seed < 2**31:
             raise ValueError(f"--seed must be 0 to 2^31 - 1, found {config.seed}")
         if config.out is not None:  # before the work, whose results it must hold
-            config.out.mkdir(parents=True, exist_ok=True)
+            _pin(config.out, config)
     except (ValueError, OSError) as error:
         print(f"jsharp verify: {error}", file=sys.stderr)
         return 2
     start = time.perf_counter()
-    reports = _with_progress(config.seed, claims)
+    records = _with_progress(config, claims)
     summary = {
-        "config": {"claims": list(config.claims), "seed": config.seed},
+        "config": {"claims": list(config.claims), "seed": config.seed}
+        | {"full": config.full},
         **surroundings(),
-        "seconds": round(time.perf_counter() - start, 2),
-        "as_expected": all(report.as_expected for report in reports),
-        "claims": [record(report) for report in reports],
+        "as_expected": all(row["as_expected"] for row in records),
+        "claims": records,
     }
     if config.out is not None:
-        _write(config.out, reports, summary)
+        files.write_json(config.out / "verify.json", summary)
     if config.json:
         print(json.dumps(summary, indent=2, allow_nan=False))
+    elif config.markdown:
+        print(markdown(records), end="")
     else:
-        _print(reports, summary["seconds"])
+        _print(records, time.perf_counter() - start)
     return 0 if summary["as_expected"] else 1
 
 
-def _with_progress(seed: int, claims: Sequence[Claim]) -> list[Report]:
+def _pin(folder: Path, config: Config) -> None:
+    """One folder holds the records of one seed, one effort and one program."""
+    folder.mkdir(parents=True, exist_ok=True)
+    identity = {"seed": config.seed, "full": config.full, "source": source()}
+    run_directory.claim(folder, identity, resume=True)
+
+
+def _with_progress(config: Config, claims: Sequence[Claim]) -> list[Record]:
     progress = Progress(
         TextColumn("verify"),
         BarColumn(),
@@ -206,37 +161,49 @@ def _with_progress(seed: int, claims: Sequence[Claim]) -> list[Report]:
         console=Console(stderr=True),
         transient=True,
     )
+    records = []
     with progress:
         task = progress.add_task("", total=len(claims))
-        done = lambda report: progress.update(
-            task, advance=1, description=f"{report.claim.id}: {report.verdict.outcome}"
-        )
-        return run(seed, claims, on_done=done)
+        for claim in claims:
+            progress.update(task, description=claim.id)
+            records.append(_judged(config, claim))
+            progress.advance(task)
+    return records
 
 
-def _print(reports: Sequence[Report], seconds: float) -> None:
+def _judged(config: Config, claim: Claim) -> Record:
+    """The claim's record, from the folder if it is there, else made and kept."""
+    kept = None if config.out is None else config.out / record_name(claim)
+    if kept is not None and kept.exists():
+        return files.read_json(kept)
+    effort = FULL if config.full else QUICK
+    report = examine_in_float64(config.seed, claim, effort=effort)
+    made = record(report)
+    if kept is not None:
+        save(kept.with_suffix(".npz"), claim.id, report.verdict)
+        files.write_json(kept, made)  # last: a record has its witness beside it
+    return made
+
+
+def _print(records: Sequence[Record], seconds: float) -> None:
     console = Console(highlight=False)
-    console.print(table(reports))
-    surprises = [report.claim.id for report in reports if not report.as_expected]
+    console.print(table(records))
+    if any(row["exponents"] for row in records):
+        console.print(exponents(records))
+    surprises = [row["claim"] for row in records if not row["as_expected"]]
     console.print(
-        f"{len(reports)} claims in {seconds:.1f} s; "
+        f"{len(records)} claims in {seconds:.1f} s; "
         + (f"NOT as expected: {', '.join(surprises)}" if surprises else "all as known.")
     )
-    if any(report.claim.expected == "fails" for report in reports):
+    if any(row["expected"] == "fails" for row in records):
         console.print("Counterexamples and repairs: theory/errata.md")
 
 
-def _write(folder: Path, reports: Sequence[Report], summary: dict[str, Any]) -> None:
-    for report in reports:
-        save(folder / witness_name(report.claim), report.claim.id, report.verdict)
-    files.write_json(folder / "verify.json", summary)
-
-
-def witness_name(claim: Claim) -> str:
-    """A file name for the claim's witness: `Lem 4.1' (loss)` is lem_4_1_prime_loss."""
+def record_name(claim: Claim) -> str:
+    """A file name for the claim's record: `Lem 4.1' (loss)` is lem_4_1_prime_loss."""
     plain = claim.id.lower().replace("'", " prime")
     kept = "".join(c if c.isalnum() else " " for c in plain)
-    return "_".join(kept.split()) + ".npz"
+    return "_".join(kept.split()) + ".json"
 
 
 def _replay(path: Path) -> int:

@@ -1,10 +1,12 @@
 """A witness travels as a file: saved, reloaded, judged again (npz, never pickle)."""
 
+import io
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from jsharp import files
 from theory import table
 from theory.claim import Claim, Instance, Verdict
 
@@ -26,7 +28,9 @@ def save(path: Path, claim_id: str, verdict: Verdict) -> None:
     """Write a verdict's witness and both sides at it."""
     arrays = {PREFIX + name: np.asarray(a) for name, a in verdict.witness.items()}
     arrays |= {"left": np.array(verdict.left), "right": np.array(verdict.right)}
-    np.savez(path, allow_pickle=False, claim=np.array(claim_id), **arrays)
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, claim=np.array(claim_id), **arrays)
+    files.write_bytes(path, content.getvalue())
 
 
 def load(path: Path) -> Saved:

@@ -2,15 +2,16 @@
 
 from fractions import Fraction
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jsharp.stats import Slope
 from theory.claim import (
     QUICK,
     ROUNDING,
     Claim,
+    Exponent,
     Sides,
     Twin,
     exactly,
@@ -139,7 +140,7 @@ def test_vectorised_is_the_host_loop_and_one_instance_gives_the_same_bits():
 HALF = Twin("half", scaled(plain, 0.5))
 
 
-def claim(*, expected="holds", twins=(HALF,)):
+def claim(*, expected="holds", twins=(HALF,), exponents=None):
     return Claim(
         "Lem 0.0 (part)",
         "left <= right",
@@ -148,6 +149,7 @@ def claim(*, expected="holds", twins=(HALF,)):
         plain,
         twins,
         expected=expected,
+        exponents=exponents,
     )
 
 
@@ -168,7 +170,22 @@ def test_a_claim_known_to_fail_that_holds_is_not_as_expected(key):
     assert not examine(key, lost, effort=QUICK).as_expected
 
 
-def test_check_returns_the_verdict_and_the_paper_id_drops_the_part(key):
-    assert claim().check(key, effort=QUICK) == judge([BATCH], plain)
+@pytest.mark.parametrize(
+    ("bound", "predicted", "agrees"),
+    [
+        ("at most", 2.0, True),  # the interval is [1.8, 2.2]
+        ("at most", 1.9, True),
+        ("at most", 1.7, False),
+        ("at least", 2.1, True),
+        ("at least", 2.3, False),
+    ],
+)
+def test_a_rate_on_the_wrong_side_is_not_as_expected(key, bound, predicted, agrees):
+    rate = Exponent("m against n", predicted, bound, Slope(2.0, 1.8, 2.2))
+    report = examine(key, claim(exponents=lambda effort: (rate,)), effort=QUICK)
+    assert report.exponents == (rate,) and rate.agrees == agrees
+    assert report.as_expected == agrees
+
+
+def test_the_paper_id_drops_the_part():
     assert claim().paper_id == "Lem 0.0"
-    assert jax.config.jax_enable_x64

@@ -11,7 +11,9 @@ import pytest
 
 import theory
 from theory import verify
-from theory.verify import CLAIMS, main, record, run, select, table, witness_name
+from theory.claim import FALSE_ALARM
+from theory.verdicts import exponents, markdown, record, table
+from theory.verify import CLAIMS, main, record_name, run, select
 from theory.witness import load, replay, save
 
 FALSE_AS_PRINTED = {
@@ -84,7 +86,7 @@ def test_the_first_ten_claims_are_there():
     ten = "Prop 3.1|Prop C.1|Lem I.1|Lem 4.1|Lem 4.1'|Lem F.1|Thm 4.1'|Thm D.1|Lem H.1"
     assert {claim.paper_id for claim in CLAIMS} == {*ten.split("|"), "Prop E.2"}
     assert len(set(IDS)) == len(IDS)
-    assert len({witness_name(claim) for claim in CLAIMS}) == len(IDS)
+    assert len({record_name(claim) for claim in CLAIMS}) == len(IDS)
 
 
 def test_a_number_of_the_paper_selects_its_parts_and_no_other():
@@ -104,13 +106,15 @@ def test_a_claim_alone_finds_what_it_finds_among_all(reports):
 
 
 def test_records_are_json_and_the_table_fits_a_terminal(reports):
-    text = json.dumps([record(report) for report in reports.values()], allow_nan=False)
+    records = [record(report) for report in reports.values()]
+    text = json.dumps(records, allow_nan=False)
     assert [row["claim"] for row in json.loads(text)] == IDS
     from rich.console import Console
 
     console = Console(width=80)
     with console.capture() as shown:
-        console.print(table(list(reports.values())))
+        console.print(table(records))
+        console.print(exponents(records))
     assert all(id in shown.get() for id in IDS) and "…" not in shown.get()
 
 
@@ -139,6 +143,67 @@ def test_a_witness_whose_sides_have_changed_is_an_error_status(tmp_path, capsys)
     save(path, "Lem 9.9", report.verdict)
     assert main(["--replay", str(path)]) == 2
     assert "changed.npz: expected a claim's id" in capsys.readouterr().err
+
+
+def cells(line):
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def test_the_readme_table_is_the_output_of_verify(reports):
+    """Words, verdicts and counts are equal; tightness may differ in its last digit."""
+    readme = (Path(theory.__file__).parents[1] / "README.md").read_text("utf-8")
+    block = readme.split("<!-- claims -->\n")[1].split("<!-- end of claims -->")[0]
+    wanted = markdown([record(report) for report in reports.values()])
+    for found, want in zip(block.splitlines(), wanted.splitlines(), strict=True):
+        found, want = cells(found), cells(want)
+        tightness = found.pop(3), want.pop(3)
+        assert found == want
+        if tightness[0] != tightness[1]:
+            assert float(tightness[0]) == pytest.approx(float(tightness[1]), rel=0.02)
+
+
+def test_all_intervals_together_keep_the_false_alarm_budget(reports):
+    spent = sum(
+        verdict.level
+        for report in reports.values()
+        for verdict in [report.verdict, *report.twins.values()]
+    )
+    assert 0 < spent <= FALSE_ALARM
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch):
+    args = ["--claims", "Prop 3.1", "Lem H.1", "--out"]
+    assert main([*args, str(tmp_path / "whole")]) == 0
+    judged, examine = [], verify.examine_in_float64
+
+    def counted(*seed_and_claim, effort):
+        if len(judged) == deadline:
+            raise KeyboardInterrupt
+        judged.append(seed_and_claim[1].id)
+        return examine(*seed_and_claim, effort=effort)
+
+    monkeypatch.setattr(verify, "examine_in_float64", counted)
+    deadline = 2
+    with pytest.raises(KeyboardInterrupt):
+        main([*args, str(tmp_path / "cut")])
+    deadline = None
+    assert main([*args, str(tmp_path / "cut")]) == 0
+    assert len(judged) == len(set(judged)) == 4, "each claim is judged once"
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert "verify.json" in names and "lem_h_1.npz" in names
+    for name in names:
+        whole, cut = (tmp_path / run / name for run in ("whole", "cut"))
+        assert whole.read_bytes() == cut.read_bytes(), name
+
+
+def test_a_folder_of_another_seed_or_program_is_refused(tmp_path, monkeypatch, capsys):
+    args = ["--claims", "Lem H.1", "--out", str(tmp_path)]
+    assert main(args) == 0
+    assert main([*args, "--seed", "1"]) == 2
+    assert "seed:" in capsys.readouterr().err
+    monkeypatch.setattr(verify, "source", lambda: "another")
+    assert main(args) == 2
+    assert "source:" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", ["expected", "twin"])
