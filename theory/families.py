@@ -12,7 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+import scipy.special
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from theory.claim import Batch
 
@@ -35,6 +36,16 @@ def zipf(size: int, *, exponent: float) -> Row:
     return weights / weights.sum()
 
 
+def heavy_tail(size: int, *, power: float = 2.0) -> Row:
+    """P(y_k) proportional to 1/(k log(k+1)^power), heavier than every summable Zipf.
+
+    At power in (1, 2] the sum converges while the entropy grows without bound in |Y|.
+    """
+    k = np.arange(1.0, size + 1)
+    weights = 1 / (k * np.log(k + 1) ** power)
+    return weights / weights.sum()
+
+
 def geometric(size: int, *, decay: float) -> Row:
     """P(y_k) proportional to decay^k."""
     weights = decay ** np.arange(float(size))
@@ -46,9 +57,47 @@ def generator(key: Key[Array, ""]) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.bits(key, (4,), jnp.uint32)))
 
 
+class MultiLayer(NamedTuple):
+    """An autoregressive linear softmax of one prompt, in the layout of
+    `jsharp.tabular.autoregressive_softmax`: features[h] [1 V^h V d], theta [H d]."""
+
+    features: tuple[np.ndarray, ...]
+    theta: Float[np.ndarray, "H d"]
+
+
+def multi_layer(
+    rng: np.random.Generator, *, vocab: int, horizon: int, dim: int, norm: float
+) -> MultiLayer:
+    """Features on the unit sphere of R^d after every prefix, theta_h of norm `norm`.
+
+    pi(y_h|y_<h) ~ exp <phi_h(y_<=h), theta_h>: the class of Lem J.4 at each layer.
+    """
+    unit = lambda a: a / np.linalg.norm(a, axis=-1, keepdims=True)
+    layers = [rng.normal(size=(1, vocab**h, vocab, dim)) for h in range(horizon)]
+    theta = norm * unit(rng.normal(size=(horizon, dim)))
+    return MultiLayer(tuple(map(unit, layers)), theta)
+
+
+def multi_layer_row(policy: MultiLayer) -> Row:
+    """pi(y) over the V^H responses, in the order of `jsharp.tabular.all_responses`."""
+    row = np.ones(1)
+    for phi, theta in zip(policy.features, policy.theta, strict=True):
+        row = (row[:, None] * scipy.special.softmax(phi[0] @ theta, axis=-1)).ravel()
+    return row
+
+
+def _random_layers(rng: np.random.Generator, size: int) -> Row:
+    """A random multi-layer softmax over the most layers with V^H = size, V >= 2."""
+    shapes = [(v, h) for v in range(2, size + 1) for h in range(1, 31) if v**h == size]
+    vocab, horizon = shapes[0] if shapes else (size, 1)
+    norm = rng.choice([0.5, 2.0, 8.0])
+    policy = multi_layer(rng, vocab=vocab, horizon=horizon, dim=3, norm=norm)
+    return multi_layer_row(policy)
+
+
 def _random_row(rng: np.random.Generator, size: int) -> Row:
     best = int(rng.integers(1, size + 1))
-    row = [
+    menu = [
         lambda: rng.dirichlet(np.full(size, rng.choice([0.1, 1.0, 10.0]))),
         lambda: zipf(size, exponent=rng.choice([0.5, 1.0, 2.0])),
         lambda: geometric(size, decay=rng.choice([0.1, 0.5, 0.9])),
@@ -56,15 +105,18 @@ def _random_row(rng: np.random.Generator, size: int) -> Row:
         lambda: two_level(size, best=best, ratio=1 - 10.0 ** -rng.integers(1, 10)),
         lambda: two_level(size, best=best, ratio=0.0),
         lambda: two_level(size, best=1, ratio=rng.uniform()),
-    ][rng.integers(7)]()
+        lambda: heavy_tail(size, power=rng.choice([1.0, 2.0])),
+        lambda: _random_layers(rng, size),
+    ]
+    row = menu[rng.integers(len(menu))]()
     return rng.permutation(row)
 
 
 def zoo(key: Key[Array, ""], *, count: int, prompts: int, responses: int) -> Batch:
     """`count` instances pi [K X Y], mu [K X], each row from a random family.
 
-    Dirichlet, Zipf, geometric, nearly a point mass, near ties, exact ties; one mu in
-    four ignores a prompt.
+    Dirichlet, Zipf, heavier tails, geometric, nearly a point mass, near ties, exact
+    ties, multi-layer softmax; one mu in four ignores a prompt.
     """
     rng = generator(key)
     pi = [[_random_row(rng, responses) for _ in range(prompts)] for _ in range(count)]
@@ -148,3 +200,18 @@ def two_step_table(
     first = jax.nn.log_softmax(jnp.asarray(features[0])[0, 0] @ theta[0])
     second = jax.nn.log_softmax(jnp.asarray(features[1])[0] @ theta[1], axis=-1)
     return jnp.exp(first[:, None] + second)
+
+
+def labelled_graphs(vertices: int, *, parity: int) -> Bool[np.ndarray, "K E"]:
+    """Every labelled graph whose number of edges is odd (parity 1) or even (0).
+
+    Column e says whether the e-th pair of `itertools.combinations(range(vertices), 2)`
+    is an edge; E = n(n-1)/2 and, from n = 2 on, K = 2^(E-1) (Prop E.1).
+
+    Raises ValueError below two vertices and above six, where K passes a million.
+    """
+    if not 2 <= vertices <= 6:
+        raise ValueError(f"expected 2 to 6 vertices, found {vertices}")
+    pairs = vertices * (vertices - 1) // 2
+    graphs = np.arange(2**pairs)[:, None] >> np.arange(pairs) & 1 == 1
+    return graphs[graphs.sum(-1) % 2 == parity]

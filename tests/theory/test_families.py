@@ -18,6 +18,10 @@ from theory.families import (
     geometric,
     hard_family,
     hard_row,
+    heavy_tail,
+    labelled_graphs,
+    multi_layer,
+    multi_layer_row,
     prop_e2_features,
     two_level,
     two_step_table,
@@ -37,6 +41,57 @@ def test_two_level_ties_are_exact_and_its_ratio_is_the_margin():
 def test_zipf_and_geometric():
     assert zipf(3, exponent=1.0) == pytest.approx(np.array([6, 3, 2]) / 11)
     assert geometric(3, decay=0.5) == pytest.approx(np.array([4, 2, 1]) / 7)
+
+
+def test_the_heavy_tail_is_summable_and_its_entropy_is_not():
+    """Beyond n the mass is C (1/log n - 1/log |Y|), the integral of 1/(k log^2 k), and
+    its entropy at least C (log log |Y| - log log n), which has no limit in |Y|."""
+    weights = [1 / (k * math.log(k + 1) ** 2) for k in (1, 2, 3)]
+    assert heavy_tail(3) == pytest.approx(np.array(weights) / sum(weights))
+    n, size = 10**3, 10**6
+    row = heavy_tail(size)
+    tail, constant = row[n:], row[0] * math.log(2) ** 2
+    integral = constant * (1 / math.log(n) - 1 / math.log(size))
+    assert tail.sum() == pytest.approx(integral, rel=1e-3)
+    growth = constant * (math.log(math.log(size)) - math.log(math.log(n)))
+    assert growth < -(tail * np.log(tail)).sum() < 2 * growth
+    assert (np.diff(heavy_tail(50, power=1.0)) < 0).all()
+
+
+@pytest.mark.parametrize(("vocab", "horizon"), [(2, 3), (3, 2), (5, 1)])
+def test_multi_layer_rows_are_the_librarys_autoregressive_softmax(vocab, horizon):
+    rng = np.random.default_rng(vocab)
+    found = multi_layer(rng, vocab=vocab, horizon=horizon, dim=3, norm=4.0)
+    for phi in found.features:
+        np.testing.assert_allclose(np.linalg.norm(phi, axis=-1), 1.0)
+    np.testing.assert_allclose(np.linalg.norm(found.theta, axis=-1), 4.0)
+    row = multi_layer_row(found)
+    assert row.sum() == pytest.approx(1.0, abs=1e-14)
+    float32 = lambda a: jnp.asarray(a, jnp.float32)
+    policy = autoregressive_softmax([float32(phi) for phi in found.features])
+    with jax.numpy_dtype_promotion("standard"):  # the library is float32
+        log_prob = compiled(policy.log_prob)(
+            float32(found.theta),
+            prompts_of(jnp.zeros(1, jnp.int32)),
+            all_responses(vocab, horizon),
+        )
+    np.testing.assert_allclose(jnp.exp(log_prob[0]), row, rtol=2e-5)
+
+
+@pytest.mark.parametrize("vertices", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("parity", [0, 1])
+def test_labelled_graphs_are_all_different_and_half_of_all(vertices, parity):
+    found = labelled_graphs(vertices, parity=parity)
+    pairs = math.comb(vertices, 2)
+    assert found.shape == (2 ** (pairs - 1), pairs)
+    assert len(np.unique(found, axis=0)) == len(found)
+    assert (found.sum(-1) % 2 == parity).all()
+
+
+@pytest.mark.parametrize("vertices", [1, 7])
+def test_graphs_too_small_or_too_many_are_refused(vertices):
+    with pytest.raises(ValueError, match=f"2 to 6 vertices, found {vertices}"):
+        labelled_graphs(vertices, parity=1)
 
 
 def test_the_zoo_has_distributions_ties_zeros_and_an_ignored_prompt(key):
