@@ -85,7 +85,7 @@ def log_exceedance(
     worst = _worst_selected(loss, counts, found)
     reached = worst[:, None] >= thresholds
     with np.errstate(divide="ignore"):
-        total = logsumexp(log_weight[:, None], axis=0, b=reached)
+        total = np.asarray(logsumexp(log_weight[:, None], axis=0, b=reached))
     return np.minimum(total, 0.0)
 
 
