@@ -5,17 +5,26 @@ d_t(x,y,y') = f_t(x,y) - f_t(x,y'),
 
     sum_t ( E^t[d_t] )^2 / max( lambda, sum_{i<t} E^i[d_t^2] )
 
-where E^i is over x~mu, y~pi^i, y'~pi_base; SEC is the supremum over sequences.
+where E^i is over x~mu, y~pi^i, y'~pi_base; SEC is the supremum over sequences. The
+past enters only through how often each member came, so the supremum is a longest path
+over count vectors, found by dynamic programming: C(T+K-1, K-1) of them, not K^T.
 """
 
+import math
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
+from scipy.special import comb
 
 from theory.precision import Scalar, needs_float64
 from theory.quantities import Table
 
-# Sequences that `sec` is willing to enumerate; more is an error, never a sample.
-SEQUENCE_LIMIT = 2**18
+# Moves between count vectors that `sec` is willing to judge, some ten seconds of one
+# core: T = 800 at K = 3, T = 170 at K = 4. More is an error, never a sample.
+MOVE_LIMIT = 2**30
 
 
 def _moments(
@@ -52,19 +61,33 @@ def _covered(
     return jnp.all(same | (mu <= 0)[None, :, None])
 
 
-def _inner_sums(
-    first: Float[Array, " K"],
-    second: Float[Array, "K K"],
-    sequences: Int[Array, "S T"],
-    lam: Scalar,
-) -> Float[Array, " S"]:
-    """The sum of Def J.1 for each sequence of class members."""
-    total = jnp.zeros(sequences.shape[0], first.dtype)
-    for t in range(sequences.shape[1]):
-        now = sequences[:, t]
-        seen = jnp.sum(second[sequences[:, :t], now[:, None]], axis=-1)
-        total = total + first[now] ** 2 / jnp.maximum(lam, seen)
-    return total
+class _States(NamedTuple):
+    """How often each member came: all (n_1..n_{K-1}) with sum <= T; n_K is the rest.
+
+    In the order of (m_{K-1}, .., m_1), m_i = n_1 + .. + n_i, so that a state's position
+    is sum_i C(m_i + i - 1, i), whatever the round.
+    """
+
+    counts: Int[np.ndarray, "S J"]
+    previous: Int[np.ndarray, "S J"]  # the state with one of member j less, else itself
+
+
+def _states(members: int, horizon: int) -> _States:
+    """The states of K = `members` in T = `horizon` rounds; J = K-1."""
+    partial = np.full((1, 1), horizon)  # T, m_{K-1}, .., m_1 in columns
+    for _ in range(members - 1):
+        sizes = partial[:, -1] + 1
+        starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        smaller = np.arange(sizes.sum()) - starts
+        partial = np.column_stack([np.repeat(partial, sizes, axis=0), smaller])
+    sums = partial[:, :0:-1]  # m_1, .., m_{K-1}
+    counts = np.diff(sums, axis=1, prepend=0)
+    rank = np.arange(members - 1)[None]
+    # One of member j less lowers every m_i with i >= j.
+    drops = np.asarray(comb(sums + rank - 1, rank), np.int64)
+    position = np.arange(len(sums))[:, None]
+    lower = position - np.cumsum(drops[:, ::-1], axis=1)[:, ::-1]
+    return _States(counts, np.where(counts > 0, lower, position))
 
 
 @needs_float64
@@ -83,9 +106,39 @@ def sec_of_sequence(
     exactly the support of pi_base, where the log-ratios are finite.
     """
     first, second = _moments(policies, pi_base, reward, mu, beta)
-    order = jnp.arange(policies.shape[0])[None, :]
-    total = _inner_sums(first, second, order, lam)[0]
+    seen = jnp.sum(jnp.triu(second, 1), axis=0)  # over i < t
+    total = jnp.sum(first**2 / jnp.maximum(lam, seen))
     return jnp.where(_covered(policies, pi_base, mu), total, jnp.inf)
+
+
+def _longest(
+    first: Float[Array, " K"], second: Float[Array, "K K"], horizon: int, lam: Scalar
+) -> Float[Array, ""]:
+    """The largest inner sum of Def J.1 over sequences of `horizon` members.
+
+    best_{t+1}[n] = max_j best_t[n - e_j] + E^j[d_j]^2 / max(lam, sum_i (n - e_j)_i
+    E^i[d_j^2]).
+    """
+    states = _states(first.size, horizon)
+    counts = jnp.asarray(states.counts, first.dtype)
+    others = jnp.sum(counts, axis=1)
+    moved = jnp.asarray(states.previous)
+    possible = jnp.asarray(states.counts > 0)
+
+    def step(best, t):
+        last = (t - others)[:, None]
+        seen = counts @ second[:-1] + last * second[-1:]
+        reached = best[:, None] + (first**2)[None] / jnp.maximum(lam, seen)
+        before = jnp.take_along_axis(reached[:, :-1], moved, axis=0)
+        choices = jnp.column_stack(
+            [jnp.where(possible, before, -jnp.inf), reached[:, -1]]
+        )
+        return jnp.max(choices, axis=1), None
+
+    start = jnp.where(others > 0, -jnp.inf, 0.0)
+    rounds = jnp.arange(horizon, dtype=first.dtype)
+    best, _ = jax.lax.scan(step, start, rounds)
+    return jnp.max(best)
 
 
 @needs_float64
@@ -101,15 +154,41 @@ def sec(
 ) -> Float[Array, ""]:
     """SEC: the largest `sec_of_sequence` over all K^T sequences, T = horizon (Def J.1).
 
-    Raises ValueError when K^T exceeds SEQUENCE_LIMIT.
+    A member whose E^t[d_t] is zero, such as pi_base or pi*_beta, adds nothing to any
+    sequence and may be left out. Raises ValueError unless horizon >= 1, and when the
+    K T C(T+K-1, K-1) moves exceed MOVE_LIMIT.
     """
     members = policies.shape[0]
-    if members**horizon > SEQUENCE_LIMIT:
+    if horizon < 1:
+        raise ValueError(f"expected horizon >= 1, found {horizon}")
+    moves = members * horizon * math.comb(horizon + members - 1, members - 1)
+    if moves > MOVE_LIMIT:
         raise ValueError(
-            f"sec enumerates at most {SEQUENCE_LIMIT} sequences, found K^T = "
-            f"{members}^{horizon} = {members**horizon}"
+            f"sec judges at most {MOVE_LIMIT} moves between count vectors, found "
+            f"{moves} for K = {members}, T = {horizon}"
         )
     first, second = _moments(policies, pi_base, reward, mu, beta)
-    every = jnp.unravel_index(jnp.arange(members**horizon), (members,) * horizon)
-    largest = jnp.max(_inner_sums(first, second, jnp.stack(every, axis=-1), lam))
+    largest = _longest(first, second, horizon, lam)
     return jnp.where(_covered(policies, pi_base, mu), largest, jnp.inf)
+
+
+@needs_float64
+def sec_bound(
+    policies: Float[Array, "K X Y"],
+    pi_base: Table,
+    reward: Table,
+    mu: Float[Array, " X"],
+    *,
+    horizon: Scalar,
+    beta: Scalar,
+    lam: Scalar,
+) -> Float[Array, ""]:
+    """SEC <= sum_j (E^j[d_j])^2 ( 1/lam + (1 + log T)/E^j[d_j^2] ), for any T >= 1.
+
+    When member j comes for the (n+1)-th time, the past sum is at least n E^j[d_j^2].
+    """
+    first, second = _moments(policies, pi_base, reward, mu, beta)
+    own = jnp.diagonal(second)
+    again = (1.0 + jnp.log(horizon)) / jnp.where(own > 0, own, 1.0)
+    total = jnp.sum(first**2 * (1.0 / lam + jnp.where(own > 0, again, 0.0)))
+    return jnp.where(_covered(policies, pi_base, mu), total, jnp.inf)

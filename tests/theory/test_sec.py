@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,19 @@ import numpy as np
 import pytest
 
 from theory import sec
+from theory.claim import compiled
 
 BETA, LAM = 0.3, 0.5
-sec_of_sequence = jax.jit(sec.sec_of_sequence)
-sec_of_class = jax.jit(sec.sec, static_argnames="horizon")
+sec_of_sequence = compiled(sec.sec_of_sequence)
+
+
+@cache
+def program(horizon):
+    return compiled(partial(sec.sec, horizon=horizon))
+
+
+def sec_of_class(*tables, horizon, beta, lam):
+    return program(horizon)(*tables, beta=beta, lam=lam)
 
 
 @pytest.fixture
@@ -64,9 +74,75 @@ def test_sec_is_the_largest_sum(instance):
     assert float(found) == pytest.approx(largest, rel=1e-12)
 
 
-def test_sec_refuses_to_sample_sequences(instance):
-    with pytest.raises(ValueError, match=r"at most 262144 sequences, found .* 3\^12"):
-        sec.sec(*instance, horizon=12, beta=BETA, lam=LAM)
+def by_enumeration(policies, rest, *, horizon, lam):
+    """All K^T sequences at once, from the moments alone."""
+    pi_base, reward, mu = rest
+    moments = sec._moments(policies, pi_base, reward, mu, BETA)
+    first, second = map(np.asarray, moments)
+    sequences = np.array(list(itertools.product(range(len(first)), repeat=horizon)))
+    total = np.zeros(len(sequences))
+    for t in range(horizon):
+        now = sequences[:, t]
+        seen = second[sequences[:, :t], now[:, None]].sum(1)
+        total += first[now] ** 2 / np.maximum(lam, seen)
+    return total.max()
+
+
+@pytest.mark.parametrize(("members", "horizon"), [(1, 5), (2, 9), (4, 6), (6, 3)])
+def test_sec_is_the_maximum_of_an_enumeration(members, horizon):
+    """4^6 and 6^3 sequences, K below and above T; a small lam makes order matter."""
+    rng = np.random.default_rng(members)
+    policies = jnp.array(rng.dirichlet(np.full(3, 0.4), size=(members, 2)) + 1e-3)
+    policies /= policies.sum(-1, keepdims=True)
+    rest = (rng.dirichlet(np.ones(3), size=2), rng.normal(size=(2, 3)), [0.4, 0.6])
+    rest = tuple(map(jnp.array, rest))
+    for lam in (1e-3, 0.5):
+        found = sec_of_class(policies, *rest, horizon=horizon, beta=BETA, lam=lam)
+        largest = by_enumeration(policies, rest, horizon=horizon, lam=lam)
+        assert float(found) == pytest.approx(largest, rel=1e-12)
+
+
+def test_sec_of_one_member_over_a_long_horizon(instance):
+    """A constant sequence: a^2 sum_n 1/max(lam, n b), harmonic from lam/b on."""
+    policies, *rest = instance
+    pi_base, reward, mu = rest
+    first, second = sec._moments(policies[:1], pi_base, reward, mu, BETA)
+    a, b = float(first[0]), float(second[0, 0])
+    expected = sum(a * a / max(0.01, n * b) for n in range(400))
+    found = sec_of_class(policies[:1], *rest, horizon=400, beta=BETA, lam=0.01)
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+
+
+def test_members_without_a_first_moment_add_nothing(instance):
+    """pi_base has E^t[d_t] = 0: SEC is that of the others, to all T."""
+    policies, *rest = instance
+    more = jnp.concatenate([policies[:2], rest[0][None]])
+    with_base = sec_of_class(more, *rest, horizon=40, beta=BETA, lam=0.01)
+    without = sec_of_class(policies[:2], *rest, horizon=40, beta=BETA, lam=0.01)
+    assert float(with_base) == pytest.approx(float(without), rel=1e-12)
+
+
+def test_the_bound_is_above_the_exact_sec(instance):
+    policies, *rest = instance
+    for horizon in (1, 40):
+        exact = sec_of_class(policies, *rest, horizon=horizon, beta=BETA, lam=0.01)
+        above = sec.sec_bound(policies, *rest, horizon=horizon, beta=BETA, lam=0.01)
+        assert float(exact) <= float(above) <= 4 * float(exact)
+
+
+def test_the_bound_of_one_member_is_nearly_reached(instance):
+    """a^2/lam + (a^2/b) H_{T-1} for lam < b, against 1 + log T for the harmonic sum."""
+    policies, *rest = instance
+    exact = sec_of_class(policies[:1], *rest, horizon=400, beta=BETA, lam=1e-3)
+    above = sec.sec_bound(policies[:1], *rest, horizon=400, beta=BETA, lam=1e-3)
+    assert 0.9 * float(above) < float(exact) <= float(above)
+
+
+def test_sec_refuses_what_would_take_too_long(instance):
+    with pytest.raises(ValueError, match=r"found \d+ for K = 3, T = 3000"):
+        sec.sec(*instance, horizon=3000, beta=BETA, lam=LAM)
+    with pytest.raises(ValueError, match="expected horizon >= 1, found 0"):
+        sec.sec(*instance, horizon=0, beta=BETA, lam=LAM)
 
 
 def test_sec_is_infinite_where_a_log_ratio_is(instance):
@@ -82,4 +158,4 @@ def test_sec_is_infinite_where_a_log_ratio_is(instance):
 def test_gradient_is_finite(instance):
     policies, *rest = instance
     value = lambda p: sec.sec(p, *rest, horizon=2, beta=BETA, lam=LAM)
-    assert np.isfinite(jax.jit(jax.grad(value))(policies)).all()
+    assert np.isfinite(compiled(jax.grad(value))(policies)).all()
