@@ -30,7 +30,7 @@ from theory.precision import Scalar
 from theory.quantities import coverage, failure_fraction
 from theory.s4_mle import tightest
 
-HELLINGER = 2.0 / (1.0 - 1.0 / np.sqrt(2.0)) ** 2  # the proof's constant, 23.3
+HELLINGER = 2.0 / (1.0 - 1.0 / np.sqrt(2.0)) ** 2  # the proof's constant, 23.31...
 
 SETS = 7  # different sets Y*_g an instance may have
 
