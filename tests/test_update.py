@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
-from jsharp.update import finite_class, gradient
+from jsharp.update import finite_class, first_argmax, gradient
 
 
 def parabola(centre):
@@ -54,3 +55,12 @@ def test_finite_class_of_pytrees():
     loss = lambda p: (p["a"] - 2.0) ** 2 + p["b"].sum() * 0
     state, _ = update.step(update.init(None), loss, count=1)
     np.testing.assert_array_equal(state.params["b"], [2.0, 2.0])
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 200])
+def test_first_argmax_is_argmax(size):
+    rng = np.random.default_rng(size)
+    score = rng.integers(0, 4, size=(50, size)).astype(float)
+    score[0] = -np.inf
+    found = first_argmax(jnp.asarray(score))
+    np.testing.assert_array_equal(found, score.argmax(1))

@@ -114,6 +114,8 @@ def test_first_response_is_the_current_policys_second_the_bases(key):
     tokens = np.asarray(state.dataset.pair.tokens[..., 0])
     assert (tokens[:, 0] >= 2).all() and (tokens[:, 1] < 2).all()
     assert int(info.queries) == 64
+    # r(y) - log pi(y)/pi_base(y) of y ~ pi^t: -1e9 and, times beta, another -1e9.
+    np.testing.assert_allclose(info.objective, -1e9 * (1 + BETA), rtol=1e-6)
 
 
 def test_the_answer_is_the_iterate_of_largest_objective(key):
