@@ -9,6 +9,10 @@ from importlib.metadata import version
 COMMANDS = {
     "demo": ("experiments.demo", "the whole story on real input, in three minutes"),
     "verify": ("theory.verify", "check the paper's claims numerically"),
+    "curves": (
+        "experiments.curves.command",
+        "sample-complexity curves: theory beside measurement",
+    ),
     "quantities": (
         "theory.quantities_command",
         "every quantity of the paper for a table of yours",

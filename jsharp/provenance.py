@@ -25,12 +25,13 @@ def surroundings() -> dict[str, Any]:
 
 
 def source() -> str:
-    """A fingerprint of the project's Python files, equal only for equal programs.
+    """A fingerprint of the project's Python files and of the versions they run on.
 
     Results kept from an earlier run are used again only where it is the same.
     """
     root = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
+    versions = [metadata.version(name) for name in (*PACKAGES, "scipy")]
+    digest = hashlib.sha256(repr(versions).encode())
     for package in ("jsharp", "theory", "experiments"):
         for path in sorted((root / package).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode())

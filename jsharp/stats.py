@@ -66,6 +66,22 @@ def mean_interval(values: np.ndarray, *, level: float, seed: int) -> Interval:
     return bootstrap(values, lambda v: v.mean(1), level=level, seed=seed)
 
 
+def quantile(values: np.ndarray, probability: float, *, level: float) -> Interval:
+    """The least v with P[value <= v] >= probability, from independent draws.
+
+    Order statistics as ends, by the binomial law of how many draws fall below the
+    quantile: the interval misses it with probability at most `level`, whatever the law.
+    Raises ValueError when there are too few draws for that.
+    """
+    ranked, size = np.sort(values), len(values)
+    law = scipy.stats.binom(size, probability)
+    low, high = int(law.ppf(level / 2)), int(law.ppf(1 - level / 2)) + 1
+    if not 1 <= low < high <= size:
+        raise ValueError(f"expected more draws for a {probability} quantile: {size}")
+    middle = int(np.ceil(probability * size * (1 - 1e-12)))
+    return Interval(*(float(ranked[k - 1]) for k in (middle, low, high)))
+
+
 class Slope(NamedTuple):
     """The exponent b of y = a x^b, with its regression interval."""
 
@@ -79,6 +95,8 @@ def loglog_slope(x: np.ndarray, y: np.ndarray, *, level: float) -> Slope:
     x, y = np.asarray(x, float), np.asarray(y, float)
     if len(x) < 3 or (x <= 0).any() or (y <= 0).any():
         raise ValueError(f"expected >= 3 positive points, found x={x}, y={y}")
+    if np.ptp(y) == 0:  # no residuals; SciPy's interval would be NaN
+        return Slope(0.0, 0.0, 0.0)
     fit = np.asarray(scipy.stats.linregress(np.log(x), np.log(y)))
     slope, error = fit[0], fit[4]
     half = scipy.stats.t.ppf(1 - level / 2, len(x) - 2) * error

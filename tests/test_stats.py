@@ -10,6 +10,7 @@ from jsharp.stats import (
     clopper_pearson,
     loglog_slope,
     mean_interval,
+    quantile,
     verdict,
 )
 
@@ -61,6 +62,8 @@ def test_loglog_slope_finds_the_exponent():
     half = scipy.stats.t.ppf(0.975, 3) * line.stderr
     ends = [line.slope, line.slope - half, line.slope + half]
     np.testing.assert_allclose(noisy, ends)
+    flat = loglog_slope(x, np.full(5, 3333.0), level=0.05)
+    np.testing.assert_array_equal(flat, [0, 0, 0])
 
 
 @pytest.mark.parametrize("y", [[1.0, 2.0], [1.0, 0.0, 2.0]])
@@ -88,3 +91,22 @@ def test_bootstrap_resamples_both_arms_together():
         pairs, lambda v: (v[..., 1] - v[..., 0]).mean(1), level=0.05, seed=0
     )
     np.testing.assert_allclose(gap, [0.5, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("size", [60, 101, 500])
+def test_the_interval_of_a_quantile_has_its_level(size):
+    """Uniform draws: [X_(l), X_(u)] covers 0.9 iff l <= #(X <= 0.9) < u, binomially."""
+    interval = quantile(np.arange(1.0, size + 1), 0.9, level=0.05)
+    low, high = int(interval.low), int(interval.high)
+    below = scipy.stats.binom(size, 0.9)
+    covered = below.cdf(high - 1) - below.cdf(low - 1)
+    assert covered >= 0.95
+    assert below.cdf(high - 2) - below.cdf(low) < 0.96  # two ranks fewer are too few
+    assert interval.estimate == np.ceil(0.9 * size)
+    ordered = np.random.default_rng(0).permutation(np.arange(1.0, size + 1))
+    assert quantile(ordered, 0.9, level=0.05) == interval
+
+
+def test_a_quantile_needs_draws():
+    with pytest.raises(ValueError, match="more draws for a 0.9 quantile: 5"):
+        quantile(np.arange(5.0), 0.9, level=0.05)
