@@ -10,6 +10,7 @@ computed from log1p and expm1 of masses summed from the near end, so that a prob
 keeps its relative accuracy at N = 1e9 and at masses of 1e-300.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -156,6 +157,17 @@ def adaptive_law(pi: Table, *, mu_threshold: Scalar) -> AdaptiveLaw:
     later = jnp.cumsum(waiting[:, ::-1], axis=-1)[:, ::-1]
     level_mass = _level_law(groups, first) + groups.mass * later
     return AdaptiveLaw(_spread(groups, level_mass, pi), first[:, 0] + later[:, 0])
+
+
+def two_level_draws(first: int, last: int, *, q: float) -> float:
+    """E[N_mu] = first + sum of (1-q)^k over first <= k < last (Eq 10).
+
+    For a mode of mass q among equal rivals: it is accepted from draw `first` on, any
+    response from `last` on.
+    """
+    log_miss = math.log1p(-q)
+    waiting = math.exp(first * log_miss) * -math.expm1((last - first) * log_miss)
+    return first + waiting / q
 
 
 @needs_float64

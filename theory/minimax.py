@@ -32,6 +32,7 @@ import scipy.special
 import scipy.stats
 from jaxtyping import Complex, Float, Int
 
+from theory.laws import two_level_draws
 from theory.precision import TIE
 
 FACTOR = 16.0  # Delta = 16 eps; also c_1 of the adaptive part, which needs more than 3
@@ -384,11 +385,10 @@ def adaptive_draws(family: Hard, last: int) -> float:
     k_1 = ceil(mu M/2) on, y_0 from ceil(mu) on (Eq 10): on x_i the mean is k_1 plus
     the sum of (1-2/M)^k over k_1 <= k < last. E[N_mu] steps at these mu only.
     """
-    size, log_miss = family.size, math.log1p(-2 / family.size)
+    size = family.size
     first = (last - 1) * (size - 2) // (2 * (size - 1)) + 1
     known = (last - 1) * (size - 2) // (size * (size - 1)) + 1
-    waiting = math.exp(first * log_miss) * -math.expm1((last - first) * log_miss)
-    return (1 - family.weight) * known + family.weight * (first + waiting * size / 2)
+    return known + family.weight * (two_level_draws(first, last, q=2 / size) - known)
 
 
 def adaptive_sft_optimum(family: Hard, *, eps: float) -> Cost:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from experiments.curves.curve import Curve, Panel, Point
+from theory.laws import two_level_draws
 from theory.lower_bounds import ADAPTIVE, FIXED
 from theory.minimax import (
     Cost,
@@ -59,8 +60,7 @@ def adaptive_sft_prescribed(family: Hard, *, eps: float) -> Cost:
     size, mu = family.size, math.log(2 / DELTA)
     first = math.ceil(mu * size / 2)  # y_{j*} is accepted from here on, all from `last`
     last = math.ceil(mu * size * (size - 1) / (size - 2))
-    miss = 1 - 2 / size
-    hard_mean = first + (miss**first - miss**last) * size / 2
+    hard_mean = two_level_draws(first, last, q=2 / size)
     draws = (1 - family.weight) * math.ceil(mu) + family.weight * hard_mean
     n = _prompts(family, rho=eps / 2, eps=eps / 2)
     return Cost(n, draws, n * draws)

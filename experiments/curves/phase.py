@@ -41,6 +41,7 @@ from matplotlib.patches import Patch
 from experiments.curves.curve import Curve, Panel, Point
 from experiments.style import PALETTE
 from theory.curves import least_prompts, private_confusion
+from theory.laws import two_level_draws
 from theory.s4_sft import HELLINGER
 
 FIXED, ADAPTIVE, OFFLINE, XPO = "fixed N", "adaptive N", "regression", "XPO"
@@ -163,10 +164,10 @@ def adaptive_need(q: float, other: float, *, eps: float, config: Config) -> floa
     """n E[N_mu] at mu = ln(2/delta): y* is accepted from mu/q on, others from mu/p'."""
     threshold = math.log(2 / config.delta)
     first, last = math.ceil(threshold / q), math.ceil(threshold / other)
-    stays = math.log1p(-q)
-    late = (math.exp(first * stays) - math.exp(last * stays)) / q
-    mean = (1 - 2 * eps) * math.ceil(threshold) + 2 * eps * (first + late)
-    return refuting_prompts(math.exp(last * stays), eps=eps, config=config) * mean
+    hard_mean = two_level_draws(first, last, q=q)
+    mean = (1 - 2 * eps) * math.ceil(threshold) + 2 * eps * hard_mean
+    miss = math.exp(last * math.log1p(-q))
+    return refuting_prompts(miss, eps=eps, config=config) * mean
 
 
 def pair_needs(other: float, *, eps: float, config: Config) -> tuple[float, float]:
