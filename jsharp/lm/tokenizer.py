@@ -1,6 +1,10 @@
-"""Text to token ids and back, by the tokenizer.json that travels with a model."""
+"""Text to token ids and back, by the tokenizer that travels with a model.
 
-from collections.abc import Sequence
+Sampled ids are never tokenised again: encode(decode(ids)) need not be ids, so a record
+keeps the ids beside the text and every score is of the ids (`decode_responses`).
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -8,43 +12,59 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from jsharp.lm import tokenizer_files
 from jsharp.policy import Prompts, Response
-
-_FILE = "tokenizer.json"
 
 
 class Tokenizer:
-    """A tokenizer.json: encode adds no special token, decode hides none."""
+    """A tokenizer, and its named special tokens ({"bos_token": "<s>", ...}).
 
-    def __init__(self, inner: tokenizers.Tokenizer):
+    One that would drop characters or call them unknown because it knows a fixed
+    alphabet (WordLevel; BPE with neither bytes nor an unknown token) refuses them. All
+    others give the ids and texts of transformers' AutoTokenizer.
+    """
+
+    def __init__(
+        self,
+        inner: tokenizers.Tokenizer,
+        special_tokens: Mapping[str, str] | None = None,
+    ):
         self.inner = inner
+        self.special_tokens = dict(special_tokens or {})
+        self.strict = _has_fixed_alphabet(inner)
 
     @classmethod
     def load(cls, directory: str | Path) -> "Tokenizer":
-        """Read `directory`/tokenizer.json."""
-        path = Path(directory) / _FILE
-        if not path.is_file():
-            raise FileNotFoundError(f"no {_FILE} in {directory}")
-        try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
-        except Exception as error:  # the library raises nothing narrower
-            raise ValueError(f"{path} is not a tokenizer: {error}") from error
+        """Read `directory`: tokenizer.json, and the configuration beside it if any.
+
+        Raises FileNotFoundError or ValueError, naming the file and the field.
+        """
+        return cls(*tokenizer_files.read(directory))
 
     def save(self, directory: str | Path) -> None:
-        """Write `directory`/tokenizer.json."""
-        self.inner.save(str(Path(directory) / _FILE))
+        """Write `directory`/tokenizer.json.
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of `text`.
+        The configuration and the chat template of an open checkpoint travel by
+        `tokenizer_files.copy`.
+        """
+        self.inner.save(str(Path(directory) / tokenizer_files.TOKENIZER))
 
-        Raises ValueError where a character is mapped to the unknown token or (white
-        space apart) to none.
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """The ids of `text`, with the special tokens around it where `special`.
+
+        `encode(text, special=s)` = AutoTokenizer's `(text, add_special_tokens=s)`.
+        Special tokens written out in the text are recognised either way.
+
+        Raises ValueError on lone surrogates and, where the alphabet is fixed, on a
+        character that is mapped to the unknown token or (white space apart) to none.
         """
         try:
-            encoding = self.inner.encode(text, add_special_tokens=False)
+            encoding = self.inner.encode(text, add_special_tokens=special)
         except Exception as error:  # the library raises nothing narrower
-            lacking = sorted({c for c in text if self.inner.token_to_id(c) is None})
-            raise ValueError(f"no token for {lacking} in {text!r}") from error
+            lacking = sorted({c for c in text if _id(self.inner, c) is None})
+            raise ValueError(f"no token for {lacking} in {text!r:.80}") from error
+        if not self.strict:
+            return encoding.ids
         unknown = getattr(self.inner.model, "unk_token", None)
         covered = set()
         for token, (start, stop) in zip(encoding.tokens, encoding.offsets, strict=True):
@@ -52,18 +72,22 @@ class Tokenizer:
                 covered.update(range(start, stop))
         for at, character in enumerate(text):
             if at not in covered and (unknown or not character.isspace()):
-                raise ValueError(f"no token for {character!r}, at {at} of {text!r}")
+                raise ValueError(f"no token for {character!r}, at {at} of {text!r:.80}")
         return encoding.ids
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, special tokens written out.
+    def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
+        """The text of `ids`, special tokens written out or left out.
 
-        Raises ValueError on an id outside the vocabulary.
+        The text is for reading: feed the ids, never encode(decode(ids)), to a model.
+        An id without a token (models pad their vocabulary) leaves no text; ValueError
+        on it where the alphabet is fixed, and on a negative id everywhere.
         """
         for token in ids:
-            if self.inner.id_to_token(int(token)) is None:
+            if token < 0 or (
+                self.strict and self.inner.id_to_token(int(token)) is None
+            ):
                 raise ValueError(f"no token has id {token}")
-        return self.inner.decode([int(i) for i in ids], skip_special_tokens=False)
+        return self.inner.decode(list(map(int, ids)), skip_special_tokens=skip_special)
 
     def id(self, token: str) -> int:
         """The id of one token; ValueError if the vocabulary lacks it."""
@@ -72,9 +96,32 @@ class Tokenizer:
             raise ValueError(f"the vocabulary has no token {token!r}")
         return found
 
+    def special_id(self, name: str) -> int | None:
+        """The id of a named special token ("eos_token"); None where it has none."""
+        token = self.special_tokens.get(name)
+        return None if token is None else self.id(token)
+
     @property
     def vocab_size(self) -> int:
         return self.inner.get_vocab_size(with_added_tokens=True)
+
+
+def _has_fixed_alphabet(inner: tokenizers.Tokenizer) -> bool:
+    model = inner.model
+    if isinstance(model, models.WordLevel):
+        return True
+    parts = (inner.normalizer, inner.pre_tokenizer)
+    bytewise = any(p is not None and b"ByteLevel" in p.__getstate__() for p in parts)
+    return (
+        isinstance(model, models.BPE)
+        and model.unk_token is None
+        and not (model.byte_fallback or bytewise)
+    )
+
+
+def _id(inner: tokenizers.Tokenizer, character: str) -> int | None:
+    surrogate = "\ud800" <= character <= "\udfff"  # which the library does not take
+    return None if surrogate else inner.token_to_id(character)
 
 
 def character_tokenizer(alphabet: str, *, end: str = "<|end|>") -> Tokenizer:

@@ -1,12 +1,37 @@
-"""Every character there and back, and nothing dropped in silence."""
+"""Every character there and back, nothing dropped in silence; ids of AutoTokenizer.
 
+fixtures/tokenizers holds what transformers made of each folder (make_tokenizers.py).
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tokenizers
 from tokenizers import models
 
-from jsharp.lm.tokenizer import Tokenizer, character_tokenizer, encode_prompts
+from jsharp.lm import tokenizer_class, tokenizer_files
+from jsharp.lm.tokenizer import (
+    Tokenizer,
+    character_tokenizer,
+    decode_responses,
+    encode_prompts,
+)
+from jsharp.policy import Response
 
+FIXTURES = Path(__file__).parent / "fixtures" / "tokenizers"
+STYLES = {
+    "llama2": "LlamaTokenizer",
+    "mistral": "TokenizersBackend",
+    "phi3": "TokenizersBackend",
+    "qwen2": "Qwen2Tokenizer",
+    "llama3": "TokenizersBackend",
+    "gpt2": "GPT2Tokenizer",
+}
+TORTURE = json.loads((FIXTURES / "torture.json").read_text("utf-8"))
 ALPHABET = "ab 19\n\t+<|>é"
 
 
@@ -98,3 +123,190 @@ def test_prompts_are_padded_on_the_right(tokenizer):
 def test_an_empty_or_overlong_prompt_is_refused(tokenizer, texts, message):
     with pytest.raises(ValueError, match=message):
         encode_prompts(tokenizer, texts, pad=0, length=3)
+
+
+@pytest.fixture(params=STYLES)
+def style(request):
+    """A tokenizer in the style of a family, and what AutoTokenizer gives."""
+    folder = FIXTURES / request.param
+    expected = json.loads((folder / "expected.json").read_text("utf-8"))
+    assert expected["class"] == STYLES[request.param]
+    return Tokenizer.load(folder), expected
+
+
+def test_ids_are_those_of_auto_tokenizer(style):
+    tokenizer, expected = style
+    assert tokenizer.vocab_size == expected["size"]
+    assert tokenizer.special_tokens == expected["special_tokens"]
+    for i, text in enumerate(TORTURE["texts"]):
+        assert tokenizer.encode(text) == expected["plain"][i], repr(text)
+        assert tokenizer.encode(text, special=True) == expected["special"][i], text
+
+
+def test_texts_are_those_of_auto_tokenizer(style):
+    """Whole texts, bytes cut in the middle of a character, ids without a token."""
+    tokenizer, expected = style
+    rows = [*expected["special"], *expected["fragments"]]
+    assert any(i >= expected["size"] for row in rows for i in row)
+    for i, ids in enumerate(rows):
+        assert tokenizer.decode(ids) == expected["decoded"][i]
+        assert tokenizer.decode(ids, skip_special=True) == expected["skipped"][i]
+
+
+def test_the_torture_list_covers_what_it_names():
+    """Three styles add a token in front; four have texts that they cannot undo."""
+    lossy = {}
+    for name in STYLES:
+        raw = json.loads((FIXTURES / name / "expected.json").read_text("utf-8"))
+        lossy[name] = sum(
+            raw["decoded"][i] != text for i, text in enumerate(TORTURE["texts"])
+        )
+        adds = any(a != b for a, b in zip(raw["plain"], raw["special"], strict=True))
+        assert adds == (name in ("llama2", "mistral", "llama3"))
+    assert all(lossy[name] > 0 for name in ("llama2", "mistral", "phi3", "qwen2"))
+
+
+def test_the_class_decides_and_not_the_file_alone():
+    """One tokenizer.json, two model types: the ids differ, as transformers' do."""
+    texts = [" Hello", "a<s>b</s> c <s> d"]
+    ids = [
+        [Tokenizer.load(FIXTURES / name).encode(text) for text in texts]
+        for name in ("llama2", "mistral")
+    ]
+    assert ids[0] != ids[1]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "named", "byte_level", "rebuilt"),
+    [
+        ("llama", "LlamaTokenizerFast", False, "<unk>"),
+        ("llama", "LlamaTokenizer", True, None),
+        ("llama", None, True, None),
+        ("llama", "GPT2TokenizerFast", True, "<|endoftext|>"),
+        ("mistral", "LlamaTokenizer", False, None),
+        ("phi3", "LlamaTokenizer", False, None),
+        ("qwen2", "LlamaTokenizerFast", True, "<|endoftext|>"),
+        ("qwen2", "PreTrainedTokenizerFast", True, "<|endoftext|>"),
+        ("qwen3", "PreTrainedTokenizerFast", True, None),
+        ("qwen3", "Qwen2Tokenizer", True, "<|endoftext|>"),
+        ("qwen3", None, True, "<|endoftext|>"),
+        (None, None, False, None),
+    ],
+)
+def test_which_files_are_rebuilt(model_type, named, byte_level, rebuilt):
+    """As AutoTokenizer 5.23 chose, told apart by the unknown token of each class."""
+    found = tokenizer_class.choose(model_type, named, byte_level=byte_level)
+    assert (found and found.defaults["unk_token"]) == rebuilt
+
+
+def test_a_rebuilt_class_has_special_tokens_of_its_own(tmp_path):
+    names = ("bos_token", "eos_token", "unk_token", "pad_token")
+    folder = copied("llama2", tmp_path, **dict.fromkeys(names))
+    found = Tokenizer.load(folder).special_tokens
+    assert found == {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+def copied(name: str, target: Path, **changes) -> Path:
+    """A copy of a style, with changes to tokenizer_config.json (None removes a key)."""
+    shutil.copytree(FIXTURES / name, target / name)
+    path = target / name / "tokenizer_config.json"
+    config = json.loads(path.read_text("utf-8")) | changes
+    kept = {key: value for key, value in config.items() if value is not None}
+    path.write_text(json.dumps(kept), "utf-8")
+    return target / name
+
+
+def test_begin_and_end_flags_of_the_config_decide_nothing(tmp_path):
+    """transformers 5 drops add_bos_token and add_eos_token beside a tokenizer.json."""
+    folder = copied("llama3", tmp_path, add_bos_token=False, add_eos_token=True)
+    changed, plain = Tokenizer.load(folder), Tokenizer.load(FIXTURES / "llama3")
+    assert changed.encode("hi", special=True) == plain.encode("hi", special=True)
+
+
+def test_special_tokens_can_be_read_as_text(tmp_path):
+    folder = copied("llama3", tmp_path, split_special_tokens=True)
+    text = "<|eot_id|>"
+    assert len(Tokenizer.load(FIXTURES / "llama3").encode(text)) == 1
+    assert len(Tokenizer.load(folder).encode(text)) > 1
+
+
+def test_a_declared_token_must_get_its_id(tmp_path):
+    size = Tokenizer.load(FIXTURES / "llama3").vocab_size
+    token = {"content": "<new>", "special": True}
+    entry = lambda i: {"added_tokens_decoder": {str(i): token}}
+    good = Tokenizer.load(copied("llama3", tmp_path / "a", **entry(size)))
+    assert good.encode("x<new>")[-1] == size
+    with pytest.raises(ValueError, match=f"'<new>': expected id {size + 3}, .* {size}"):
+        Tokenizer.load(copied("llama3", tmp_path / "b", **entry(size + 3)))
+
+
+def test_the_order_of_appended_tokens_is_that_of_transformers(tmp_path):
+    """pad_token and the like, then names of other files, of the config, then the rest.
+
+    The ids are those of AutoTokenizer 5.23 on these files.
+    """
+    changes = {"audio_token": "<audio>", "additional_special_tokens": ["<x y>"]}
+    named = {"extra_special_tokens": {"video_token": "<video>"}}
+    tokenizer = Tokenizer.load(copied("gpt2", tmp_path, **changes, **named))
+    order = ["<pad>", "<image>", "<audio>", "<video>", "<x y>"]
+    first = Tokenizer.load(FIXTURES / "gpt2").id("<pad>")
+    assert [tokenizer.id(t) for t in order] == list(range(first, first + 5))
+
+
+def test_an_unknown_class_is_refused_by_name(tmp_path):
+    folder = copied("llama3", tmp_path, tokenizer_class="CohereTokenizerFast")
+    with pytest.raises(
+        ValueError, match="tokenizer_config.json: tokenizer_class: .*Co"
+    ):
+        Tokenizer.load(folder)
+
+
+@pytest.mark.parametrize("found", ["[]", "{", '{"bos_token": {"made": "up"}}'])
+def test_a_damaged_config_is_named(tmp_path, found):
+    folder = copied("llama3", tmp_path)
+    (folder / "tokenizer_config.json").write_text(found)
+    with pytest.raises(ValueError, match="tokenizer_config.json"):
+        Tokenizer.load(folder)
+
+
+def test_another_format_is_refused_with_the_way_out(tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(b"")
+    message = "no tokenizer.json in .*, only tokenizer.model: convert .*save_pretrained"
+    with pytest.raises(FileNotFoundError, match=message):
+        Tokenizer.load(tmp_path)
+
+
+def test_special_tokens_have_ids_by_name():
+    tokenizer = Tokenizer.load(FIXTURES / "qwen2")
+    assert tokenizer.special_id("eos_token") == tokenizer.id("<|im_end|>")
+    assert tokenizer.special_id("bos_token") is None
+
+
+def test_a_lone_surrogate_is_refused(style):
+    with pytest.raises(ValueError, match=r"no token for \[.*'\\ud800'"):
+        style[0].encode("a\ud800")
+
+
+def test_the_files_of_a_tokenizer_travel_byte_for_byte(tmp_path):
+    names = tokenizer_files.copy(FIXTURES / "qwen2", tmp_path)
+    assert {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"} == set(
+        names
+    )
+    for name in names:
+        written = (tmp_path / name).read_bytes()
+        assert written == (FIXTURES / "qwen2" / name).read_bytes()
+
+
+def test_a_sample_is_not_what_its_text_encodes_to():
+    """Why ids are kept: these decode to text that encodes to other ids."""
+    tokenizer = Tokenizer.load(FIXTURES / "qwen2")
+    ids = [tokenizer.id("H"), tokenizer.id("e"), *tokenizer.encode("llo")]
+    end = tokenizer.special_id("eos_token")
+    response = Response(
+        tokens=jnp.asarray([[[*ids, end]]]),
+        length=jnp.asarray([[len(ids) + 1]]),
+        sampler_log_prob=jnp.zeros((1, 1)),
+    )
+    assert decode_responses(tokenizer, response, end=(end,)) == [["Hello"]]
+    assert tokenizer.encode("Hello") != ids
+    np.testing.assert_array_equal(response.tokens[0, 0], [*ids, end])
