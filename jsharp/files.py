@@ -9,11 +9,17 @@ from typing import Any
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path`; on the disk when this returns, whatever happens next."""
+    write_chunks(path, (content,))
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """`write_bytes` of what need not be in memory at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     try:
         with partial.open("wb") as file:
-            file.write(content)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

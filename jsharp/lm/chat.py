@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from jinja2 import TemplateSyntaxError
 
-from jsharp.lm import sandbox, tokenizer_files
+from jsharp.lm import sandbox
 from jsharp.lm.tokenizer import Tokenizer
+from jsharp.lm.tokenizer_files import CONFIG, TEMPLATE, TEMPLATES, read_object
 
-_FILE, _FOLDER = "chat_template.jinja", "additional_chat_templates"
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 _NAME = "chat template"  # jinja2's name of the source, found again in tracebacks
 
@@ -90,8 +90,8 @@ class Chat(NamedTuple):
         template = self.templates.get(named or "default")
         if template is None:
             raise ValueError(
-                f"no chat template: expected {_FILE}, or chat_template in "
-                f"{tokenizer_files.CONFIG}, found {sorted(self.templates)}"
+                f"no chat template: expected {TEMPLATE}, or chat_template in "
+                f"{CONFIG}, found {sorted(self.templates)}"
             )
         given = {
             **self.tokenizer.special_tokens,
@@ -145,13 +145,15 @@ def _line(error: BaseException) -> str:
 
 def _sources(directory: Path) -> dict[str, tuple[str, str]]:
     """The templates by name ("default" where there is one): (source, file)."""
-    paths = {path.stem: path for path in sorted((directory / _FOLDER).glob("*.jinja"))}
-    if (directory / _FILE).is_file():
-        paths["default"] = directory / _FILE
+    paths = {
+        path.stem: path for path in sorted((directory / TEMPLATES).glob("*.jinja"))
+    }
+    if (directory / TEMPLATE).is_file():
+        paths["default"] = directory / TEMPLATE
     if paths:
         return {n: (path.read_text("utf-8"), str(path)) for n, path in paths.items()}
-    path = directory / tokenizer_files.CONFIG
-    found = tokenizer_files.read_object(path).get("chat_template")
+    path = directory / CONFIG
+    found = read_object(path).get("chat_template")
     if isinstance(found, str) or found is None:
         return {} if found is None else {"default": (found, str(path))}
     entries = found if isinstance(found, list) else [found]

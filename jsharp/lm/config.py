@@ -1,26 +1,23 @@
 """The shape of a decoder, under the field names of a Hugging Face config.json."""
 
 import dataclasses
-import types
 from typing import Any
 
-# The only supported value of each key; an absent or null key means the same.
-_NEUTRAL = types.MappingProxyType(
-    {
-        "attention_bias": False,
-        "mlp_bias": False,
-        "hidden_act": "silu",
-        "partial_rotary_factor": 1.0,
-    }
-)
-_REFUSED = ("quantization_config", "sliding_window", "layer_types")
+from jsharp.lm import families
+from jsharp.lm.rope import Rope
+
 _MAY_BE_ZERO = ("head_dim", "initializer_range")
 _DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """A Llama decoder; `head_dim` 0 stands for hidden_size / num_attention_heads."""
+    """A decoder; the switches say what is computed, `model_type` how files name it.
+
+    `head_dim` 0 stands for hidden_size / num_attention_heads. `windows` holds, for each
+    layer, how many of the latest positions it attends to (its own included), 0 for all;
+    an empty tuple stands for all of them 0.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -28,10 +25,16 @@ class TransformerConfig:
     num_hidden_layers: int
     num_attention_heads: int
     num_key_value_heads: int
+    model_type: str = "llama"
     head_dim: int = 0
     max_position_embeddings: int = 2048
     rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
+    rope: Rope = Rope()
+    windows: tuple[int, ...] = ()
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
     tie_word_embeddings: bool = False
     initializer_range: float = 0.02
     dtype: str = "float32"
@@ -43,15 +46,36 @@ class TransformerConfig:
         for field in dataclasses.fields(self):
             if field.type in (int, float):
                 _check_size(field.name, getattr(self, field.name))
+        for name, known in (("dtype", _DTYPES), ("model_type", (*families.FAMILIES,))):
+            if getattr(self, name) not in known:
+                found = getattr(self, name)
+                raise ValueError(f"{name}: expected one of {known}, got {found!r}")
         if not self.head_dim:
             self._require_multiple("hidden_size", "num_attention_heads")
             head_dim = self.hidden_size // self.num_attention_heads
             object.__setattr__(self, "head_dim", head_dim)
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim: expected an even number, got {self.head_dim}")
         self._require_multiple("num_attention_heads", "num_key_value_heads")
-        if self.dtype not in _DTYPES:
-            raise ValueError(f"dtype: expected one of {_DTYPES}, got {self.dtype!r}")
+        if not any(self.windows):
+            object.__setattr__(self, "windows", (0,) * self.num_hidden_layers)
+        if len(self.windows) != self.num_hidden_layers or min(self.windows) < 0:
+            raise ValueError(
+                f"windows: expected {self.num_hidden_layers} sizes, got {self.windows}"
+            )
+        self._check_rope()
+
+    def _check_rope(self) -> None:
+        rotated = self.rope.rotated(self.head_dim)
+        if rotated < 2 or rotated % 2:
+            raise ValueError(
+                "head_dim: expected an even number of turned coordinates, "
+                f"got {rotated} of {self.head_dim}"
+            )
+        if self.rope.rope_type == "longrope":
+            for name in ("short_factor", "long_factor"):
+                if (found := len(getattr(self.rope, name))) != rotated // 2:
+                    raise ValueError(
+                        f"{name}: expected {rotated // 2} numbers, got {found}"
+                    )
 
     def _require_multiple(self, name: str, divisor: str) -> None:
         value, by = getattr(self, name), getattr(self, divisor)
@@ -60,51 +84,37 @@ class TransformerConfig:
                 f"{name}: expected a multiple of {divisor} {by}, got {value}"
             )
 
+    @property
+    def context_length(self) -> int:
+        """Positions that the weights and the chosen rope table are meant for.
+
+        The short table of longrope ends at original_max_position_embeddings; beyond,
+        load with long_context=True.
+        """
+        if self.rope.rope_type != "longrope" or self.rope.long_context:
+            return self.max_position_embeddings
+        original = self.rope.original_max_position_embeddings
+        return min(original, self.max_position_embeddings)
+
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> "TransformerConfig":
         """Read a config.json, in the spelling of transformers 4 or 5.
 
         Raises ValueError, naming the key, on any value that would change the function
-        this decoder computes; keys that do not (dropout, versions) are not read.
+        this decoder computes.
         """
-        raw = {key: value for key, value in raw.items() if value is not None}
-        _refuse_unsupported(raw)
-        rope = raw.get("rope_parameters", {})
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        known = {key: value for key, value in raw.items() if key in fields}
-        if "rope_theta" in rope:
-            known["rope_theta"] = rope["rope_theta"]
-        if "dtype" in raw or "torch_dtype" in raw:
-            known["dtype"] = raw.get("dtype", raw.get("torch_dtype"))
-        if isinstance(known.get("eos_token_id"), list):
-            known["eos_token_id"] = tuple(known["eos_token_id"])
-        if "num_attention_heads" in known:  # absent in files older than grouped queries
-            known.setdefault("num_key_value_heads", known["num_attention_heads"])
-        for name, field in fields.items():
-            if name in known:
-                known[name] = _typed(name, field.type, known[name])
-            elif field.default is dataclasses.MISSING:
-                raise ValueError(f"{name}: missing")
+        known = families.read(raw)
+        for field in dataclasses.fields(cls):
+            if field.name in known:
+                known[field.name] = _typed(field.name, field.type, known[field.name])
         return cls(**known)
 
     def to_dict(self) -> dict[str, Any]:
-        """The config.json that `from_dict` and transformers 4 and 5 read."""
-        raw = dataclasses.asdict(self)
-        if isinstance(self.eos_token_id, tuple):
-            raw["eos_token_id"] = list(self.eos_token_id)
-        return {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "attention_bias": False,
-            "mlp_bias": False,
-            "hidden_act": "silu",
-            **raw,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": self.rope_theta,
-            },
-            "torch_dtype": self.dtype,
-        }
+        """The config.json that `from_dict` and transformers 4 and 5 read.
+
+        Raises ValueError, naming the field, where `model_type` has no such model.
+        """
+        return families.write(self)
 
 
 def _typed(name: str, kind: Any, value: Any) -> Any:
@@ -119,27 +129,3 @@ def _check_size(name: str, value: float | int) -> None:
     positive = value > 0 or (value == 0 and name in _MAY_BE_ZERO)
     if not positive or value == float("inf"):
         raise ValueError(f"{name}: expected a positive number, got {value!r}")
-
-
-def _refuse_unsupported(raw: dict[str, Any]) -> None:
-    architectures = raw.get("architectures", [])
-    if architectures != ["LlamaForCausalLM"]:
-        raise ValueError(
-            f"architectures: expected ['LlamaForCausalLM'], got {architectures!r}"
-        )
-    for key, value in _NEUTRAL.items():
-        if raw.get(key, value) != value:
-            raise ValueError(f"{key}: expected {value!r}, got {raw[key]!r}")
-    for key in _REFUSED:
-        if key in raw:
-            raise ValueError(f"{key}: not supported, got {raw[key]!r}")
-    for key in ("rope_scaling", "rope_parameters"):
-        rope = raw.get(key, {})
-        if not isinstance(rope, dict):
-            raise ValueError(f"{key}: expected an object, got {rope!r}")
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        extra = sorted(rope.keys() - {"rope_type", "type", "rope_theta"})
-        if kind != "default" or extra:
-            raise ValueError(
-                f"{key}: expected rope_type 'default' and rope_theta only, got {rope!r}"
-            )

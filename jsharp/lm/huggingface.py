@@ -1,26 +1,26 @@
 """Models in the Hugging Face layout: config.json, generation_config.json, safetensors.
 
-A file holds torch's (out, in) matrices, one per projection; the params pytree holds
-(in, out) kernels, with query, key and value fused, and gate and up fused.
+`families` says what a config.json means, `layout` which tensors make up which leaf,
+`weights` how they are read and written piece by piece.
 """
 
-import json
+import dataclasses
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from jsharp import files
-from jsharp.lm import transformer
+from jsharp.lm import layout, tokenizer_files, weights
 from jsharp.lm.config import TransformerConfig
+from jsharp.lm.tokenizer_files import read_object
 from jsharp.policy import Params
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
-WEIGHTS, SHARDS = "model.safetensors", "model.safetensors.index.json"
 
 
 class Checkpoint(NamedTuple):
@@ -32,18 +32,64 @@ class Checkpoint(NamedTuple):
     pad: int
 
 
-def load(directory: str | Path) -> Checkpoint:
-    """Read a model; `end` joins the end tokens of both configs, `pad` falls back on it.
+def load(
+    directory: str | Path,
+    *,
+    dtype: str | None = None,
+    long_context: bool = False,
+    sharding: Any = None,
+) -> Checkpoint:
+    """Read a model of a supported family (see `families`), straight to its place.
 
-    Raises FileNotFoundError or ValueError, naming the file and the key or tensor.
+    `dtype` converts the weights, as those of float16 must be; without it they have the
+    type that config.json names, float32 where it names none. `long_context` chooses
+    longrope's table for positions beyond original_max_position_embeddings
+    (config.context_length is the limit of the choice). `sharding` is a
+    jax.sharding.Sharding, or a tree of them that is a prefix of the params; each device
+    then reads only its own part.
+
+    `end` joins the end tokens of config, generation config and tokenizer, in this
+    order; `pad` falls back on the first of them.
+
+    Raises FileNotFoundError or ValueError, naming the file and the key or tensor; what
+    is not supported is refused before any weight is read.
     """
     directory = Path(directory)
-    config = _read_config(directory)
+    config = read_config(directory, dtype=dtype, long_context=long_context)
     end, pad = _end_and_pad(directory, config)
-    if (directory / SHARDS).exists():
-        raise ValueError(f"{directory / SHARDS}: sharded weights are not supported")
-    tensors = _read_weights(directory / WEIGHTS, config)
-    return Checkpoint(config, _params_from(tensors, config), end, pad)
+    leaves = list(layout.leaves(config))
+    wanted = {k: v for leaf in leaves for k, v in layout.tensors(leaf).items()}
+    found = weights.find(directory, wanted)
+    if config.tie_word_embeddings and "lm_head.weight" in found:
+        _check_tied(found)
+    place = _placer(leaves, sharding)
+    params: Params = {}
+    # The largest first: what is held beside it is then least.
+    for leaf in sorted(leaves, key=lambda leaf: -math.prod(leaf.shape)):
+        _insert(params, leaf.path, place(leaf, found, jnp.dtype(config.dtype)))
+    return Checkpoint(config, params, end, pad)
+
+
+def read_config(
+    directory: str | Path, *, dtype: str | None = None, long_context: bool = False
+) -> TransformerConfig:
+    """The config of the model that `load` reads, with the same choices and errors."""
+    directory = Path(directory)
+    if not (directory / CONFIG).is_file():
+        raise FileNotFoundError(f"no {CONFIG} in {directory}")
+    raw = read_object(directory / CONFIG)
+    try:
+        config = TransformerConfig.from_dict(
+            raw if dtype is None else raw | {"dtype": dtype}
+        )
+        if long_context and config.rope.rope_type != "longrope":
+            raise ValueError(
+                f"long_context: expected a longrope, got {config.rope.rope_type}"
+            )
+    except ValueError as error:
+        raise ValueError(f"{directory / CONFIG}: {error}") from error
+    rope = dataclasses.replace(config.rope, long_context=long_context)
+    return dataclasses.replace(config, rope=rope)
 
 
 def save(
@@ -53,55 +99,41 @@ def save(
     *,
     end: tuple[int, ...],
     pad: int,
+    max_shard_bytes: int = 5_000_000_000,
 ) -> None:
-    """Write a model; each file appears whole or not at all, the weights last.
+    """Write a model that AutoModelForCausalLM.from_pretrained opens without a flag.
 
-    Raises ValueError where params do not have the shapes that config calls for.
+    Each file appears whole or not at all, the weights last: in shards and then their
+    index where they are larger than `max_shard_bytes`.
+
+    Raises ValueError where params do not have the shapes that config calls for, or
+    where the family has no such model.
     """
     if not end:
         raise ValueError("a checkpoint needs at least one end token")
     directory = Path(directory)
-    wanted = jax.eval_shape(lambda: transformer.init(jax.random.key(0), config))
-    _check_params(params, wanted)
-    tensors = _tensors_from(params, config)
+    _check_params(params, config)
     ids = {
         "bos_token_id": config.bos_token_id,
         "eos_token_id": end[0] if len(end) == 1 else list(end),
         "pad_token_id": pad,
     }
-    weights = safetensors.numpy.save(tensors, metadata={"format": "pt"})
-    files.write_bytes(directory / CONFIG, _json({**config.to_dict(), **ids}))
-    files.write_bytes(directory / GENERATION, _json(ids))
-    files.write_bytes(directory / WEIGHTS, weights)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no {path.name} in {path.parent}")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path}: expected an object, got {type(raw).__name__}")
-    return raw
-
-
-def _read_config(directory: Path) -> TransformerConfig:
-    try:
-        return TransformerConfig.from_dict(_read_json(directory / CONFIG))
-    except ValueError as error:
-        raise ValueError(f"{directory / CONFIG}: {error}") from error
+    raw = {**config.to_dict(), **ids}
+    files.write_json(directory / CONFIG, raw)
+    files.write_json(directory / GENERATION, ids)
+    fetch = {leaf: _fetcher(params, leaf.path) for leaf in layout.leaves(config)}
+    weights.write(directory, fetch, config.dtype, max_shard_bytes=max_shard_bytes)
 
 
 def _end_and_pad(
     directory: Path, config: TransformerConfig
 ) -> tuple[tuple[int, ...], int]:
     path = directory / GENERATION
-    generation = _read_json(path) if path.exists() else {}
+    generation = read_object(path)
     found: list[int] = []
     for eos in (config.eos_token_id, generation.get("eos_token_id")):
         found += [] if eos is None else [eos] if isinstance(eos, int) else eos
+    found += _tokenizer_end(directory)
     if not found:
         raise ValueError(f"no eos_token_id in {directory / CONFIG} or {path}")
     pads = (config.pad_token_id, generation.get("pad_token_id"), found[0])
@@ -115,143 +147,86 @@ def _end_and_pad(
     return tuple(dict.fromkeys(found)), pad
 
 
-def _layout(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """The name and torch shape of every tensor in the file."""
-    width, size = config.hidden_size, config.head_dim
-    inner = config.intermediate_size
-    queries, keys = (
-        config.num_attention_heads * size,
-        config.num_key_value_heads * size,
-    )
-    layout: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (config.vocab_size, width),
-        "model.norm.weight": (width,),
-    }
-    for i in range(config.num_hidden_layers):
-        at = f"model.layers.{i}"
-        layout |= {
-            f"{at}.input_layernorm.weight": (width,),
-            f"{at}.self_attn.q_proj.weight": (queries, width),
-            f"{at}.self_attn.k_proj.weight": (keys, width),
-            f"{at}.self_attn.v_proj.weight": (keys, width),
-            f"{at}.self_attn.o_proj.weight": (width, queries),
-            f"{at}.post_attention_layernorm.weight": (width,),
-            f"{at}.mlp.gate_proj.weight": (inner, width),
-            f"{at}.mlp.up_proj.weight": (inner, width),
-            f"{at}.mlp.down_proj.weight": (width, inner),
-        }
-    if not config.tie_word_embeddings:
-        layout["lm_head.weight"] = (config.vocab_size, width)
-    return layout
+def _tokenizer_end(directory: Path) -> list[int]:
+    """The id of tokenizer_config.json's eos_token, by tokenizer.json."""
+    settings = directory / tokenizer_files.CONFIG
+    vocabulary = directory / tokenizer_files.TOKENIZER
+    if not vocabulary.is_file():
+        return []
+    token = read_object(settings).get("eos_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    if token is None:
+        return []
+    raw = read_object(vocabulary)
+    plain = raw.get("model", {}).get("vocab")
+    ids = dict(plain) if isinstance(plain, dict) else {}
+    ids |= {each["content"]: each["id"] for each in raw.get("added_tokens") or []}
+    if token not in ids:
+        raise ValueError(f"{vocabulary} has no {token!r}, eos_token of {settings.name}")
+    return [ids[token]]
 
 
-def _read_weights(path: Path, config: TransformerConfig) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no {path.name} in {path.parent}")
-    layout = _layout(config)
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            names = set(file.keys())
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-            dtypes = {name: file.get_slice(name).get_dtype() for name in names}
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is torn or not safetensors: {error}") from error
-    for problem, faulty in (
-        ("lacks", layout.keys() - names),
-        ("has unexpected", names - layout.keys()),
-    ):
-        if faulty:
-            raise ValueError(f"{path} {problem} {', '.join(sorted(faulty))}")
-    for name, shape in layout.items():
-        if shapes[name] != shape:
-            raise ValueError(
-                f"{path}: {name} expected shape {shape}, got {shapes[name]}"
-            )
-        if dtypes[name] not in ("F32", "F16", "BF16"):
-            raise ValueError(f"{path}: {name} has unsupported type {dtypes[name]}")
-    return safetensors.numpy.load_file(path)
-
-
-def _params_from(tensors: dict[str, np.ndarray], config: TransformerConfig) -> Params:
-    dtype = jnp.dtype(config.dtype)
-    vector = lambda name: jnp.asarray(tensors[f"{name}.weight"], dtype)
-    fused = lambda at, *names: {
-        "kernel": jnp.concatenate([vector(f"{at}.{name}").T for name in names], axis=1)
-    }
-    params: dict[str, Any] = {
-        "embedding": vector("model.embed_tokens"),
-        "norm": {"scale": vector("model.norm")},
-        "layers": {},
-    }
-    if not config.tie_word_embeddings:
-        params["head"] = {"kernel": vector("lm_head").T}
-    for i in range(config.num_hidden_layers):
-        at = f"model.layers.{i}"
-        params["layers"][i] = {
-            "attention_norm": {"scale": vector(f"{at}.input_layernorm")},
-            "attention": {
-                "qkv": fused(f"{at}.self_attn", "q_proj", "k_proj", "v_proj"),
-                "out": fused(f"{at}.self_attn", "o_proj"),
-            },
-            "mlp_norm": {"scale": vector(f"{at}.post_attention_layernorm")},
-            "mlp": {
-                "gate_up": fused(f"{at}.mlp", "gate_proj", "up_proj"),
-                "down": fused(f"{at}.mlp", "down_proj"),
-            },
-        }
-    return params
-
-
-def _tensors_from(params: Params, config: TransformerConfig) -> dict[str, np.ndarray]:
-    keys = config.num_key_value_heads * config.head_dim
-    queries = config.num_attention_heads * config.head_dim
-    tensors = {
-        "model.embed_tokens": params["embedding"],
-        "model.norm": params["norm"]["scale"],
-    }
-    if not config.tie_word_embeddings:
-        tensors["lm_head"] = params["head"]["kernel"].T
-    for i, layer in params["layers"].items():
-        at = f"model.layers.{i}"
-        attention, mlp = layer["attention"], layer["mlp"]
-        query, key, value = jnp.split(
-            attention["qkv"]["kernel"], (queries, queries + keys), axis=1
+def _check_tied(found: dict[str, weights.Tensor]) -> None:
+    head, table = found["lm_head.weight"], found["model.embed_tokens.weight"]
+    if not weights.same(head, table):
+        # transformers 4 would tie the two, transformers 5 would not.
+        raise ValueError(
+            f"{head.path}: lm_head.weight is not {table.name}, though "
+            "tie_word_embeddings is true"
         )
-        gate, up = jnp.split(mlp["gate_up"]["kernel"], 2, axis=1)
-        tensors |= {
-            f"{at}.input_layernorm": layer["attention_norm"]["scale"],
-            f"{at}.self_attn.q_proj": query.T,
-            f"{at}.self_attn.k_proj": key.T,
-            f"{at}.self_attn.v_proj": value.T,
-            f"{at}.self_attn.o_proj": attention["out"]["kernel"].T,
-            f"{at}.post_attention_layernorm": layer["mlp_norm"]["scale"],
-            f"{at}.mlp.gate_proj": gate.T,
-            f"{at}.mlp.up_proj": up.T,
-            f"{at}.mlp.down_proj": mlp["down"]["kernel"].T,
-        }
-    # safetensors writes the underlying buffer: of a view it would write garbage.
-    return {
-        f"{name}.weight": np.ascontiguousarray(np.asarray(tensor))
-        for name, tensor in tensors.items()
+
+
+def _placer(leaves: list[layout.Leaf], sharding: Any) -> Callable[..., jax.Array]:
+    """place(leaf, found, dtype) -> the leaf on its devices."""
+    if sharding is None:
+        # Not committed to a device, so that it follows what it is used with.
+        return lambda *leaf: jax.device_put(weights.read(*leaf))
+    order: Params = {}
+    for i, leaf in enumerate(leaves):
+        _insert(order, leaf.path, i)
+    placed = jax.tree.leaves(jax.tree.broadcast(sharding, order))
+    numbers = jax.tree.leaves(order)
+    where = {leaves[i]: each for i, each in zip(numbers, placed, strict=True)}
+    return lambda leaf, found, dtype: jax.make_array_from_callback(
+        leaf.shape, where[leaf], lambda at: weights.read(leaf, found, dtype, at)
+    )
+
+
+def _insert(params: Params, path: layout.Path, value: Any) -> None:
+    *parents, last = path
+    for name in parents:
+        params = params.setdefault(name, {})
+    params[last] = value
+
+
+def _fetcher(params: Params, path: layout.Path) -> Callable[[], np.ndarray]:
+    """The leaf on the host, as a copy: JAX would keep the first one for good."""
+
+    def fetch() -> np.ndarray:
+        leaf = params
+        for name in path:
+            leaf = leaf[name]
+        if isinstance(leaf, jax.Array):
+            leaf = jax.device_put(leaf, leaf.sharding, may_alias=False)
+        return np.asarray(leaf)
+
+    return fetch
+
+
+def _check_params(params: Params, config: TransformerConfig) -> None:
+    found = {
+        tuple(step.key for step in path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
-
-
-def _check_params(params: Params, wanted: Params) -> None:
-    found = dict(jax.tree_util.tree_leaves_with_path(params))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(wanted):
-        name = jax.tree_util.keystr(path)
-        if path not in found:
-            raise ValueError(f"params lack {name}")
-        have = found.pop(path)
-        if have.shape != leaf.shape or have.dtype != leaf.dtype:
+    spell = lambda path: "".join(f"[{name!r}]" for name in path)
+    for leaf in layout.leaves(config):
+        if leaf.path not in found:
+            raise ValueError(f"params lack {spell(leaf.path)}")
+        have = found.pop(leaf.path)
+        if have.shape != leaf.shape or have.dtype != jnp.dtype(config.dtype):
             raise ValueError(
-                f"params{name}: expected {leaf.dtype}{leaf.shape}, "
+                f"params{spell(leaf.path)}: expected {config.dtype}{leaf.shape}, "
                 f"got {have.dtype}{have.shape}"
             )
     if found:
-        names = ", ".join(jax.tree_util.keystr(path) for path in found)
-        raise ValueError(f"params have unexpected {names}")
-
-
-def _json(raw: dict[str, Any]) -> bytes:
-    return (json.dumps(raw, indent=2) + "\n").encode()
+        raise ValueError(f"params have unexpected {', '.join(map(spell, found))}")

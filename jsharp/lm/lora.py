@@ -3,58 +3,54 @@
     W' = W + (alpha / rank) A B,   A [in, rank] normal, B [rank, out] zero
 
 so that the adapted policy is exactly the base until the first update (arXiv
-2106.09685).
+2106.09685). There is one adapter for each projection that the family's files name, as
+in PEFT; where our kernel fuses several, each changes its own columns.
 """
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, Key
 
+from jsharp.lm.config import TransformerConfig
+from jsharp.lm.layout import Path, Projection, projections
 from jsharp.policy import Params, Policy
 
-Adapters = dict[str, dict[str, Array]]  # by path of the kernel: {"a": A, "b": B}
-
-TARGETS = ("qkv", "out", "gate_up", "down")
+Adapters = dict[str, dict[str, Array]]  # by module, as "model.layers.0.mlp.down_proj"
 
 
 def lora(
     policy: Policy,
+    config: TransformerConfig,
     params: Params,
     *,
     rank: int,
     alpha: float,
-    targets: tuple[str, ...] = TARGETS,
+    targets: tuple[str, ...] | None = None,
 ) -> Policy:
-    """The same policy over adapters of the 2-D kernels under the `targets`.
+    """The same policy over adapters {"a": A, "b": B} of the projections in `targets`.
 
-    Raises ValueError where rank is not positive or a target names no kernel.
+    `targets` are names as "q_proj", or longer endings of a module's name; None stands
+    for all linear maps of attention and MLP. Raises ValueError where rank is not
+    positive or a target names no projection.
     """
     if rank < 1:
         raise ValueError(f"rank must be at least 1, got {rank}")
-    kernels = {
-        name: leaf
-        for name, leaf in _named(params).items()
-        if leaf.ndim == 2 and any(f"['{target}']" in name for target in targets)
-    }
-    for target in targets:
-        if not any(f"['{target}']" in name for name in kernels):
-            raise ValueError(f"target {target!r} names no 2-D kernel of params")
+    chosen = targeted(config, targets)
     base = jax.lax.stop_gradient(params)
+    dtype = params["embedding"].dtype
 
     def init(key: Key[Array, ""]) -> Adapters:
-        keys = jax.random.split(key, len(kernels))
+        keys = jax.random.split(key, len(chosen))
         return {
-            name: {
-                "a": jax.random.normal(k, (leaf.shape[0], rank), leaf.dtype)
-                * leaf.shape[0] ** -0.5,
-                "b": jnp.zeros((rank, leaf.shape[1]), leaf.dtype),
-            }
-            for k, (name, leaf) in zip(keys, kernels.items(), strict=True)
+            name: _fresh(k, projection, rank, dtype)
+            for k, (name, projection) in zip(keys, chosen.items(), strict=True)
         }
 
-    adapted = lambda adapters: merge(base, adapters, alpha=alpha)
+    adapted = lambda adapters: merge(config, base, adapters, alpha=alpha)
     return Policy(
         init=init,
         sample=lambda key, adapters, prompts, n: policy.sample(
@@ -66,19 +62,67 @@ def lora(
     )
 
 
-def merge(params: Params, adapters: Adapters, *, alpha: float) -> Params:
-    """The full weights W + (alpha / rank) A B, for export or for another policy."""
+def merge(
+    config: TransformerConfig, params: Params, adapters: Adapters, *, alpha: float
+) -> Params:
+    """The full weights W + (alpha / rank) A B, for export or for another policy.
+
+    Raises ValueError where an adapter names no projection.
+    """
+    known = projections(config)
+    by_path: dict[Path, list[str]] = {}
+    for name in adapters:
+        if name not in known:
+            raise ValueError(f"{name} is no projection of a {config.model_type}")
+        by_path.setdefault(known[name].path, []).append(name)
 
     def adapt(path: Any, leaf: Array) -> Array:
-        adapter = adapters.get(jax.tree_util.keystr(path))
-        if adapter is None:
+        names = by_path.get(tuple(step.key for step in path), [])
+        if not names:
             return leaf
-        change = adapter["a"] @ adapter["b"]
-        return leaf + (alpha / adapter["a"].shape[1]) * change
+        pairs = [(adapters[name], known[name].columns) for name in names]
+        # One product for the whole kernel: of the A side by side, and of the B one
+        # below the other, each in its columns.
+        left = [pair["a"] for pair, _ in pairs]
+        right = [_spread(*pair, alpha, leaf.shape[1]) for pair in pairs]
+        return leaf + jnp.concatenate(left, axis=1) @ jnp.concatenate(right, axis=0)
 
     return jax.tree_util.tree_map_with_path(adapt, params)
 
 
-def _named(params: Params) -> dict[str, Array]:
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+def targeted(
+    config: TransformerConfig, targets: tuple[str, ...] | None
+) -> dict[str, Projection]:
+    """The projections that PEFT's target_modules choose; None stands for all.
+
+    Raises ValueError where a target names none.
+    """
+    known = projections(config)
+    chosen = set(known) if targets is None else set()
+    for target in targets or ():
+        ending = lambda name, t=target: f".{name}".endswith(f".{t}")
+        if not any(map(ending, known)):
+            names = sorted({name.rsplit(".", 1)[-1] for name in known})
+            raise ValueError(
+                f"target {target!r} names no projection of a {config.model_type}, "
+                f"which has {', '.join(names)}"
+            )
+        chosen |= {name for name in known if ending(name)}
+    return {name: known[name] for name in known if name in chosen}
+
+
+def _fresh(
+    key: Key[Array, ""], projection: Projection, rank: int, dtype: DTypeLike
+) -> dict[str, Array]:
+    inner, outer = projection.inner, len(projection.columns)
+    a = jax.random.normal(key, (inner, rank), dtype) * inner**-0.5
+    return {"a": a, "b": jnp.zeros((rank, outer), dtype)}
+
+
+def _spread(
+    pair: dict[str, Array], columns: Int[np.ndarray, " out"], alpha: float, outer: int
+) -> Float[Array, "r o"]:
+    """(alpha / rank) B, each column where the fused kernel has it."""
+    rank = len(pair["b"])
+    scaled = pair["b"] * (alpha / rank)
+    return jnp.zeros((rank, outer), scaled.dtype).at[:, columns].set(scaled)

@@ -31,7 +31,6 @@ class Prompt(NamedTuple):
     id: str
     prompt: str | list[dict[str, Any]] | None  # None where only its ids are given
     ids: list[int]
-    answer: str | int | float | None
     raw: dict[str, Any]
 
 
@@ -50,7 +49,8 @@ Record = TypeVar("Record", Prompt, Completion)
 class Reader:
     """How the lines of a file become ids, and what is refused.
 
-    `special` adds the tokenizer's special tokens around a text (never around messages);
+    `as_message` takes a prompt that is a text for one user message; else `special` adds
+    the tokenizer's special tokens around it (never around messages);
     `variables` go to the chat template; `vocab_size` is the model's, which may have
     fewer rows than its tokenizer has tokens. Limits that are None refuse nothing.
     """
@@ -59,6 +59,7 @@ class Reader:
     max_prompt_tokens: int | None = None
     max_completion_tokens: int | None = None
     vocab_size: int | None = None
+    as_message: bool = False
     special: bool = True
     variables: Mapping[str, Any] = field(default_factory=dict)
 
@@ -123,12 +124,9 @@ class Reader:
 
     def _prompt(self, line: int, raw: dict[str, Any]) -> Prompt:
         given = raw.get("prompt")
-        name = raw.get("id", str(line))
-        if not isinstance(name, str) or not name:
-            raise _wrong("id", "a string that is not empty", name)
-        answer = raw.get("answer")
-        if isinstance(answer, bool) or not isinstance(answer, str | int | float | None):
-            raise _wrong("answer", "a string or a number", answer)
+        name = raw.get("id", line)
+        if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
+            raise _wrong("id", "an integer, or a string that is not empty", name)
         if raw.get("prompt_ids") is not None:
             if not isinstance(given, str | list | None):
                 raise _wrong("prompt", "a string or a list of messages", given)
@@ -136,7 +134,7 @@ class Reader:
         else:
             encoded = _named("prompt", lambda: self._encode(given, raw.get("tools")))
             ids = self._ids("prompt", encoded, self.max_prompt_tokens)
-        return Prompt(line, name, given, ids, answer, raw)
+        return Prompt(line, str(name), given, ids, raw)
 
     def _completion(self, line: int, raw: dict[str, Any]) -> Completion:
         prompt = self._prompt(line, raw)
@@ -163,6 +161,9 @@ class Reader:
         if not isinstance(prompt, str) or not prompt:
             expected = "expected a string that is not empty or a list of messages"
             raise ValueError(f"{expected}, got {prompt!r:.80}")
+        if self.as_message:
+            message = {"role": "user", "content": prompt}
+            return self.chat.encode([message], tools=tools, **self.variables)
         tokenizer = self.chat.tokenizer
         ids = tokenizer.encode(prompt, special=self.special)
         begin = tokenizer.special_tokens.get("bos_token")

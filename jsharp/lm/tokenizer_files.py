@@ -19,7 +19,7 @@ from jsharp.lm import tokenizer_class
 
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
 _SPECIAL_MAP, _ADDED = "special_tokens_map.json", "added_tokens.json"
-_TEMPLATE, _TEMPLATES = "chat_template.jinja", "additional_chat_templates"
+TEMPLATE, TEMPLATES = "chat_template.jinja", "additional_chat_templates"
 _OTHER_FORMATS = ("tokenizer.model", "tekken.json", "vocab.json", "vocab.txt")
 _NAMED = tuple(f"{n}_token" for n in "bos eos unk sep pad cls mask".split())
 
@@ -73,10 +73,10 @@ def read(directory: str | Path) -> TokenizerFiles:
 def copy(source: str | Path, target: str | Path) -> list[str]:
     """Copy a checkpoint's tokenizer files byte for byte; the names of those copied."""
     source, target = Path(source), Path(target)
-    names = [TOKENIZER, CONFIG, _SPECIAL_MAP, _ADDED, _TEMPLATE]
+    names = [TOKENIZER, CONFIG, _SPECIAL_MAP, _ADDED, TEMPLATE]
     names += [*_OTHER_FORMATS, "merges.txt"]
     found = [source / name for name in names if (source / name).is_file()]
-    found += sorted((source / _TEMPLATES).glob("*.jinja"))
+    found += sorted((source / TEMPLATES).glob("*.jinja"))
     for path in found:
         files.write_bytes(target / path.relative_to(source), path.read_bytes())
     return [str(path.relative_to(source)) for path in found]

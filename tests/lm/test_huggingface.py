@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import safetensors.numpy
 from tiny_llama import CONFIG, PARAMS
 
 from jsharp.lm import huggingface
-from jsharp.lm.config import TransformerConfig
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ENDS = dict(end=(1, 4), pad=0)
@@ -31,11 +31,17 @@ def assert_same_tree(found, wanted):
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
+def save(directory, model, **settings):
+    huggingface.save(
+        directory, model.config, model.params, end=model.end, pad=model.pad, **settings
+    )
+
+
 @pytest.mark.parametrize("name", ["grouped", "tied"])
 def test_load_then_save_writes_the_tensors_of_transformers(name, tmp_path):
     """Bit for bit the file that save_pretrained wrote: same names, same layout."""
     model = huggingface.load(FIXTURES / name)
-    huggingface.save(tmp_path, model.config, model.params, end=model.end, pad=model.pad)
+    save(tmp_path, model)
     wanted, metadata = read(FIXTURES / name / "model.safetensors")
     found, kept = read(tmp_path / "model.safetensors")
     assert found.keys() == wanted.keys() and kept == metadata == {"format": "pt"}
@@ -61,37 +67,12 @@ def test_save_then_load_is_the_identity(dtype, tied, tmp_path):
     assert found.config == dataclasses.replace(config, **ids)
 
 
-def test_config_is_read_in_the_spelling_of_transformers_4():
-    raw = json.loads((FIXTURES / "grouped" / "config.json").read_text())
-    wanted = TransformerConfig.from_dict(raw)
-    assert wanted.rope_theta == 700 and wanted.head_dim == 16
-    raw["rope_theta"] = raw.pop("rope_parameters")["rope_theta"]
-    raw |= {"torch_dtype": raw.pop("dtype"), "rope_scaling": None}
-    assert TransformerConfig.from_dict(raw) == wanted
-    raw |= {"head_dim": None, "num_attention_heads": 6, "num_key_value_heads": None}
-    assert TransformerConfig.from_dict(raw).head_dim == 48 // 6
-    assert TransformerConfig.from_dict(raw).num_key_value_heads == 6
-    assert TransformerConfig.from_dict(wanted.to_dict()) == wanted
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(architectures=["MistralForCausalLM"]), "architectures: expected"),
-        (dict(rope_scaling={"rope_type": "yarn", "factor": 2}), "rope_scaling: "),
-        (dict(rope_parameters={"rope_type": "llama3"}), "rope_parameters: "),
+        (dict(architectures=["GemmaForCausalLM"]), "architectures: expected one of"),
+        (dict(rope_scaling={"rope_type": "yarn", "factor": 2}), "got 'yarn'"),
         (dict(quantization_config={"bits": 4}), "quantization_config: not supported"),
-        (dict(attention_bias=True), "attention_bias: expected False, got True"),
-        (dict(mlp_bias=True), "mlp_bias: expected False, got True"),
-        (dict(hidden_act="gelu"), "hidden_act: expected 'silu', got 'gelu'"),
-        (dict(partial_rotary_factor=0.5), "partial_rotary_factor: expected 1.0"),
-        (dict(hidden_size=None), "hidden_size: missing"),
-        (dict(hidden_size="48"), "hidden_size: expected int, got '48'"),
-        (dict(num_hidden_layers=0), "num_hidden_layers: expected a positive number"),
-        (dict(rms_norm_eps=float("nan")), "rms_norm_eps: expected a positive number"),
-        (dict(num_key_value_heads=3), "multiple of num_key_value_heads 3, got 4"),
-        (dict(head_dim=7), "head_dim: expected an even number, got 7"),
-        (dict(head_dim=None, hidden_size=50), "multiple of num_attention_heads 4"),
         (dict(dtype="float16"), "dtype: expected one of"),
         (dict(eos_token_id=40), "eos_token_id expected 0 to 39, got 40"),
         (dict(pad_token_id=-1), "pad_token_id expected 0 to 39, got -1"),
@@ -100,11 +81,50 @@ def test_config_is_read_in_the_spelling_of_transformers_4():
 def test_a_config_of_another_function_is_refused_before_the_weights(
     change, message, tmp_path
 ):
+    """The folder holds nothing else; test_config has the other reasons."""
     raw = json.loads((FIXTURES / "grouped" / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**raw, **change}))
     with pytest.raises(ValueError, match=message) as caught:
         huggingface.load(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_the_long_table_is_asked_of_longrope_only():
+    with pytest.raises(ValueError, match="long_context: expected a longrope, got def"):
+        huggingface.load(FIXTURES / "grouped", long_context=True)
+    config = huggingface.load(FIXTURES / "phi3").config
+    assert not config.rope.long_context and config.context_length == 16
+    config = huggingface.load(FIXTURES / "phi3", long_context=True).config
+    assert config.rope.long_context and config.context_length == 128
+
+
+@pytest.mark.parametrize("stored", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dtype_converts_the_weights(checkpoint, stored, dtype):
+    path = checkpoint / "model.safetensors"
+    tensors = {k: v.astype(stored) for k, v in read(path)[0].items()}
+    safetensors.numpy.save_file(tensors, path)
+    found = huggingface.load(checkpoint, dtype=dtype)
+    assert found.config.dtype == dtype
+    assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(found.params))
+    np.testing.assert_array_equal(
+        found.params["head"], tensors["lm_head.weight"].astype(dtype)
+    )
+    kernel = found.params["layers"][1]["mlp"]["down"]["kernel"]
+    wanted = tensors["model.layers.1.mlp.down_proj.weight"].astype(dtype).T
+    np.testing.assert_array_equal(kernel, wanted)
+
+
+def test_a_config_is_read_with_the_choices_of_load(tmp_path):
+    """Half precision, as Llama 2 is published, is read in another type or refused."""
+    raw = json.loads((FIXTURES / "phi3" / "config.json").read_text())
+    raw = {key: value for key, value in raw.items() if key != "dtype"}
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"torch_dtype": "float16"}))
+    with pytest.raises(ValueError, match="dtype: .*'float16'; choose one of them"):
+        huggingface.read_config(tmp_path)
+    found = huggingface.read_config(tmp_path, dtype="float32", long_context=True)
+    model = huggingface.load(FIXTURES / "phi3", dtype="float32", long_context=True)
+    assert found == model.config
 
 
 @pytest.fixture
@@ -116,6 +136,13 @@ def checkpoint(tmp_path):
 def test_a_missing_file_is_named(checkpoint, name):
     (checkpoint / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"no {name} in"):
+        huggingface.load(checkpoint)
+
+
+def test_pickled_weights_are_never_opened(checkpoint):
+    whole, pickle = checkpoint / "model.safetensors", checkpoint / "pytorch_model.bin"
+    whole.rename(pickle)
+    with pytest.raises(FileNotFoundError, match=f"no {whole.name} .* {pickle.name}: a"):
         huggingface.load(checkpoint)
 
 
@@ -142,12 +169,12 @@ NORM = "model.layers.1.input_layernorm.weight"
     [
         ({NORM: None}, f"lacks {NORM}"),
         ({"lm_head.weight": None}, "lacks lm_head.weight"),
-        ({"rotary.inv": np.ones(3, np.float32)}, "has unexpected rotary.inv"),
+        ({"rotary.inv_freq": np.ones(3, np.float32)}, "has unexpected rotary.inv"),
         (
             {NORM: np.ones((1, 48), np.float32)},
             rf"{NORM} expected shape \(48,\), got \(1, 48\)",
         ),
-        ({NORM: np.ones(48, np.int32)}, f"{NORM} has unsupported type I32"),
+        ({NORM: np.ones(48, np.int32)}, f"{NORM} expected one of .*, got I32"),
     ],
 )
 def test_wrong_tensors_are_named(checkpoint, change, message):
@@ -160,10 +187,133 @@ def test_wrong_tensors_are_named(checkpoint, change, message):
     assert str(path) in str(caught.value)
 
 
-def test_shards_are_refused_by_name(checkpoint):
-    (checkpoint / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(ValueError, match="index.json: sharded weights"):
-        huggingface.load(checkpoint)
+def test_rotary_buffers_of_old_files_are_passed_over(checkpoint):
+    path = checkpoint / "model.safetensors"
+    model = huggingface.load(checkpoint)
+    tensors = read(path)[0]
+    for name in ("rotary_emb.inv_freq", "layers.1.self_attn.rotary_emb.inv_freq"):
+        tensors[f"model.{name}"] = np.ones(8, np.int64)
+    safetensors.numpy.save_file(tensors, path)
+    assert_same_tree(huggingface.load(checkpoint).params, model.params)
+
+
+def test_a_head_beside_a_tied_table_must_be_that_table(tmp_path):
+    checkpoint = Path(shutil.copytree(FIXTURES / "tied", tmp_path / "model"))
+    path, model = checkpoint / "model.safetensors", huggingface.load(checkpoint)
+    tensors = read(path)[0]
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
+    safetensors.numpy.save_file(tensors, path)
+    assert_same_tree(huggingface.load(checkpoint).params, model.params)
+    for bad in (tensors["lm_head.weight"] + np.eye(40, 32, 5), np.ones((40, 31))):
+        tensors["lm_head.weight"] = bad.astype(np.float32)
+        safetensors.numpy.save_file(tensors, path)
+        with pytest.raises(ValueError, match="lm_head.weight is not model.embed_tok"):
+            huggingface.load(checkpoint)
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    """As `grouped`, in shards of at most 40 kB."""
+    model, directory = huggingface.load(FIXTURES / "grouped"), tmp_path / "sharded"
+    save(directory, model, max_shard_bytes=40_000)
+    return directory
+
+
+def test_shards_and_their_index_hold_the_model(sharded):
+    model = huggingface.load(FIXTURES / "grouped")
+    shards = sorted(sharded.glob("model-*.safetensors"))
+    count = len(shards)
+    assert count > 3 and not (sharded / "model.safetensors").exists()
+    wanted = [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
+    assert [path.name for path in shards] == wanted
+    index = json.loads((sharded / "model.safetensors.index.json").read_text())
+    placed = {name: path.name for path in shards for name in read(path)[0]}
+    assert index["weight_map"] == placed
+    sizes = [sum(t.nbytes for t in read(path)[0].values()) for path in shards]
+    assert index["metadata"] == {"total_size": sum(sizes)} and max(sizes) <= 40_000
+    found = huggingface.load(sharded)
+    assert_same_tree(found.params, model.params)
+    assert found._replace(params=None) == model._replace(params=None)
+
+
+def test_a_later_save_leaves_no_file_of_the_earlier(sharded):
+    """Peers read model.safetensors before any shard."""
+    model = huggingface.load(sharded)
+    kept = {"config.json", "generation_config.json"}
+    names = lambda: {path.name for path in sharded.iterdir()} - kept
+    save(sharded, model)
+    assert names() == {"model.safetensors"}
+    save(sharded, model, max_shard_bytes=40_000)
+    many = names()
+    save(sharded, model, max_shard_bytes=80_000)
+    assert "model.safetensors" not in names() and 1 < len(names()) < len(many)
+    assert_same_tree(huggingface.load(sharded).params, model.params)
+
+
+def test_a_sharded_save_that_fails_leaves_no_index_of_two_models(sharded, monkeypatch):
+    model = huggingface.load(sharded)
+    doubled = model._replace(params=jax.tree.map(lambda leaf: 2 * leaf, model.params))
+    files, sync = iter(range(100)), os.fsync
+
+    def full(descriptor):
+        if next(files) == 4:  # config, generation config, two shards
+            raise OSError("no space left")
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        save(sharded, doubled, max_shard_bytes=40_000)
+    with pytest.raises(FileNotFoundError, match="no model.safetensors in"):
+        huggingface.load(sharded)
+    assert not list(sharded.glob("*.partial"))
+
+
+def edit_index(directory, **change):
+    path = directory / "model.safetensors.index.json"
+    raw = json.loads(path.read_text())
+    raw["weight_map"] = {**raw["weight_map"], **change}
+    raw["weight_map"] = {k: v for k, v in raw["weight_map"].items() if v is not None}
+    path.write_text(json.dumps(raw))
+
+
+def test_faults_of_shards_are_named(sharded):
+    placed = json.loads((sharded / "model.safetensors.index.json").read_text())
+    placed = placed["weight_map"]
+    table = "model.embed_tokens.weight"
+    other = next(each for each in placed.values() if each != placed[table])
+    index = "model.safetensors.index.json"
+
+    def refused(kind, message):
+        with pytest.raises(kind, match=message):
+            huggingface.load(sharded)
+        edit_index(sharded, **placed)
+
+    edit_index(sharded, **{NORM: None})
+    refused(ValueError, f"{index} lacks {NORM}")
+    edit_index(sharded, **{NORM: other if placed[NORM] != other else placed[table]})
+    refused(
+        ValueError, rf"of-\d+.safetensors (lacks|has unexpected) {NORM}, says {index}"
+    )
+    edit_index(sharded, **{NORM: "../elsewhere.safetensors"})
+    refused(ValueError, f"{index}: expected weight_map to give names of files")
+    edit_index(sharded, **{NORM: "gone.safetensors"})
+    refused(FileNotFoundError, "no gone.safetensors in")
+    edit_index(sharded, **{NORM: 3})
+    refused(ValueError, f"{index}: expected weight_map")
+    path = sharded / placed[table]
+    whole = path.read_bytes()
+    safetensors.numpy.save_file({**read(path)[0], "extra": np.ones(3)}, path)
+    refused(ValueError, f"{path.name}: extra expected one of")
+    extra = {**read(path)[0], "extra": np.ones(3, np.float32)}
+    safetensors.numpy.save_file(extra, path)
+    refused(ValueError, f"{path.name} has unexpected extra, says {index}")
+    path.write_bytes(whole[:-1])
+    refused(ValueError, f"{path.name} is torn")
+    path.unlink()
+    refused(FileNotFoundError, f"no {path.name} in")
+    (sharded / index).write_text("{}")
+    with pytest.raises(ValueError, match=f"{index} is no index of shards"):
+        huggingface.load(sharded)
 
 
 def test_end_tokens_of_both_configs_count_and_pad_falls_back_on_them(checkpoint):
@@ -182,13 +332,47 @@ def test_end_tokens_of_both_configs_count_and_pad_falls_back_on_them(checkpoint)
         huggingface.load(checkpoint)
 
 
+TOKENS = [{"id": 8, "content": "</s>"}, {"id": 9, "content": "<|im_end|>"}]
+
+
+@pytest.mark.parametrize("spelled", ["<|im_end|>", {"content": "<|im_end|>"}])
+def test_the_tokenizer_adds_its_end_token_last(checkpoint, spelled):
+    """The union, in the order config, generation config, tokenizer."""
+    (checkpoint / "tokenizer_config.json").write_text(
+        json.dumps({"eos_token": spelled})
+    )
+    assert huggingface.load(checkpoint).end == (5, 6)  # no vocabulary, no id
+    vocabulary = checkpoint / "tokenizer.json"
+    vocabulary.write_text(json.dumps({"added_tokens": TOKENS}))
+    assert huggingface.load(checkpoint).end == (5, 6, 9)
+    generation = checkpoint / "generation_config.json"
+    generation.write_text(json.dumps({"eos_token_id": [9, 7]}))
+    assert huggingface.load(checkpoint).end == (5, 6, 9, 7)
+    vocabulary.write_text(json.dumps({"added_tokens": TOKENS[:1]}))
+    with pytest.raises(ValueError, match="tokenizer.json has no .*, eos_token of"):
+        huggingface.load(checkpoint)
+    raw = {"model": {"vocab": {"<|im_end|>": 11}}, "added_tokens": TOKENS[:1]}
+    vocabulary.write_text(json.dumps(raw))
+    assert huggingface.load(checkpoint).end == (5, 6, 9, 7, 11)
+
+
+def test_a_tokenizer_alone_says_where_responses_end(checkpoint):
+    raw = json.loads((checkpoint / "config.json").read_text())
+    raw |= {"eos_token_id": None, "pad_token_id": None}
+    (checkpoint / "config.json").write_text(json.dumps(raw))
+    (checkpoint / "generation_config.json").unlink()
+    (checkpoint / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    (checkpoint / "tokenizer.json").write_text(json.dumps({"added_tokens": TOKENS}))
+    assert huggingface.load(checkpoint)[2:] == ((8,), 8)
+
+
 def test_save_refuses_params_of_another_shape(tmp_path):
     extra = {**PARAMS, "bias": jnp.ones(3)}
     lacking = {k: v for k, v in PARAMS.items() if k != "head"}
     narrow = {**PARAMS, "embedding": PARAMS["embedding"].astype(jnp.bfloat16)}
     for params, message in (
         (extra, r"params have unexpected \['bias'\]"),
-        (lacking, r"params lack \['head'\]\['kernel'\]"),
+        (lacking, r"params lack \['head'\]"),
         (narrow, r"params\['embedding'\]: expected float32\(9, 16\), got bfloat16"),
     ):
         with pytest.raises(ValueError, match=message):

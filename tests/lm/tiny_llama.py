@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsharp.lm import transformer
+from jsharp.lm.attention import causal
 from jsharp.lm.config import TransformerConfig
 from jsharp.policy import Prompts
 
@@ -42,7 +43,7 @@ def logits(params, tokens, config=CONFIG):
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(config, params, row):
     model = transformer.merge(config, params)
-    hidden, _ = model(row[None, None], jnp.arange(WIDTH)[None])
+    hidden, _ = model(row[None, None], jnp.arange(WIDTH)[None, None], causal())
     return model.logits(hidden)[0, 0]
 
 
