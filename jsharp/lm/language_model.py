@@ -13,7 +13,8 @@ def transformer_policy(
 ) -> Policy:
     """The decoder's responses of at most `horizon` tokens, ended by any id in `end`.
 
-    Raises ValueError where an id is outside the vocabulary.
+    Raises ValueError where an id is outside the vocabulary, or the horizon beyond the
+    model's positions.
     """
     _check(config, horizon, end, pad)
     return Policy(
@@ -30,7 +31,8 @@ def greedy_decoder(
 ) -> Callable[..., Response]:
     """greedy(params, prompts) -> Response with n = 1: the likeliest token at each step.
 
-    Raises ValueError where an id is outside the vocabulary.
+    Raises ValueError where an id is outside the vocabulary, or the horizon beyond the
+    model's positions.
     """
     _check(config, horizon, end, pad)
     return functools.partial(
@@ -41,8 +43,11 @@ def greedy_decoder(
 def _check(
     config: TransformerConfig, horizon: int, end: tuple[int, ...], pad: int
 ) -> None:
-    if horizon < 1:
-        raise ValueError(f"horizon must be at least 1, got {horizon}")
+    if not 1 <= horizon <= config.context_length:
+        raise ValueError(
+            f"horizon: expected 1 to the model's {config.context_length} positions, "
+            f"got {horizon}"
+        )
     for name, token in (("pad", pad), *(("end", token) for token in end)):
         if not 0 <= token < config.vocab_size:
             raise ValueError(

@@ -27,7 +27,8 @@ def test_init_samples_and_greedy_agree_on_shapes(key):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(horizon=0), "horizon must be at least 1, got 0"),
+        (dict(horizon=0), "horizon: expected 1 to the model's 2048 positions, got 0"),
+        (dict(horizon=2049), "horizon: expected 1 to .* got 2049"),
         (dict(pad=9), "pad token 9 is outside the vocabulary of 9"),
         (dict(end=(1, -1)), "end token -1 is outside the vocabulary of 9"),
     ],

@@ -1,5 +1,6 @@
 """Decoding against the same draws made one whole sequence at a time."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -7,18 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-from tiny_llama import CONFIG, END, HORIZON, PAD, PARAMS, PROMPTS, logits, sequences
+from tiny_llama import CONFIG, END, PAD, PARAMS, PROMPTS, logits, sequences
 
 from jsharp.lm import huggingface, sampler, scorer
-from jsharp.policy import Prompts, lengths, mask, uniforms
+from jsharp.lm.draw import Sampling
+from jsharp.policy import Prompts, Response, lengths, mask, uniforms
 
 FIXTURES = Path(__file__).parent / "fixtures"
-SIZES = dict(config=CONFIG, horizon=HORIZON, end=END, pad=PAD)
+HORIZON = 11  # two stages of the ring
+# One stage where the stages are not the point: each costs a compilation.
+SIZES = dict(config=CONFIG, horizon=HORIZON, end=END, pad=PAD, stages=1)
 N = 8
 
-NAMES = ("config", "horizon", "end", "pad")
-sample = jax.jit(sampler.sample, static_argnums=3, static_argnames=NAMES)
-greedy = jax.jit(sampler.greedy, static_argnames=NAMES)
+NAMES = ("config", "end", "pad", "stages")
+LAW = ("sampling", "columns")
+greedy = jax.jit(sampler.greedy, static_argnames=(*NAMES, "horizon"))
+rollout = jax.jit(sampler.rollout, static_argnames=(*NAMES, *LAW))
+sample = jax.jit(
+    sampler.sample, static_argnums=3, static_argnames=(*NAMES, *LAW, "horizon")
+)
 log_prob = jax.jit(scorer.log_prob, static_argnames="config")
 
 
@@ -29,22 +37,115 @@ def keys(key):
 
 @pytest.fixture
 def response(keys):
-    return sample(keys, PARAMS, PROMPTS, N, **SIZES)
+    return sample(keys, PARAMS, PROMPTS, N, **{**SIZES, "stages": 2})
+
+
+def redrawn(keys, i, *, config=CONFIG, law=scipy.special.softmax):
+    """Response i of each prompt, its length and its log-probability.
+
+    `law` is handed the float64 logits of the whole sequence at every token.
+    """
+    u = np.asarray(uniforms(keys, 3, N, HORIZON), np.float64)[:, i]
+    for b, prompt in enumerate(sequences(PROMPTS)):
+        drawn, total = [], 0.0
+        while len(drawn) < HORIZON and not set(drawn) & set(END):
+            row = np.asarray(logits(PARAMS, prompt + drawn, config)[-1], np.float64)
+            mass = law(row)
+            drawn.append(int(np.searchsorted(mass.cumsum(), u[b, len(drawn)], "right")))
+            total += np.log(mass[drawn[-1]])
+        yield drawn + [PAD] * (HORIZON - len(drawn)), len(drawn), total
+
+
+def check_redrawn(response, keys, **law):
+    for i in range(N):
+        tokens, length, total = zip(*redrawn(keys, i, **law), strict=True)
+        np.testing.assert_array_equal(response.tokens[:, i], tokens)
+        np.testing.assert_array_equal(response.length[:, i], length)
+        seen = response.sampler_log_prob[:, i]
+        np.testing.assert_allclose(seen, total, atol=2e-5)
 
 
 def test_draws_invert_the_cdf_at_their_uniforms(keys, response):
     """The same uniforms, on the whole sequence each time, in float64."""
-    u = np.asarray(uniforms(keys, 3, N, HORIZON), np.float64)
-    for b, prompt in enumerate(sequences(PROMPTS)):
-        for i in range(N):
-            drawn: list[int] = []
-            while len(drawn) < HORIZON and not set(drawn) & set(END):
-                row = np.asarray(logits(PARAMS, prompt + drawn)[-1], np.float64)
-                mass = np.cumsum(scipy.special.softmax(row))
-                drawn.append(int(np.searchsorted(mass, u[b, i, len(drawn)], "right")))
-            assert response.length[b, i] == len(drawn)
-            padded = drawn + [PAD] * (HORIZON - len(drawn))
-            np.testing.assert_array_equal(response.tokens[b, i], padded)
+    check_redrawn(response, keys)
+
+
+@pytest.mark.parametrize(("columns", "stages"), [(1, 1), (3, 2)])
+def test_slots_refilled_draw_what_a_slot_each_draws(keys, response, columns, stages):
+    """Through one slot the ring is written many times over."""
+    found = sample(
+        keys,
+        PARAMS,
+        PROMPTS,
+        N,
+        **{**SIZES, "columns": columns, "stages": stages},
+    )
+    np.testing.assert_array_equal(found.tokens, response.tokens)
+    np.testing.assert_array_equal(found.length, response.length)
+    seen = response.sampler_log_prob
+    np.testing.assert_allclose(found.sampler_log_prob, seen, atol=1e-5)
+    size = sampler.ring_sizes(HORIZON, stages)[-1]
+    assert columns > 1 or response.length.sum(1).max() > 3 * size
+
+
+def test_windows_hide_the_distant_past(keys, response):
+    """Narrower than a prompt and than a response, in the ring and in the prefix."""
+    config = dataclasses.replace(CONFIG, windows=(3, 2))
+    sizes = {**SIZES, "config": config, "columns": 2}
+    found = sample(keys, PARAMS, PROMPTS, N, **sizes)
+    assert not np.array_equal(found.tokens, response.tokens)
+    check_redrawn(found, keys, config=config)
+
+
+def test_another_law_is_drawn_from_and_both_log_probs_returned(keys):
+    def law(row):
+        row = np.where(row < np.sort(row)[-4], -np.inf, row / 0.6)
+        order = np.argsort(row)
+        removed = scipy.special.softmax(row[order]).cumsum() <= 1 - 0.9
+        row[order[removed]] = -np.inf
+        return scipy.special.softmax(row)
+
+    found = rollout(
+        uniforms(keys, 3, N, HORIZON),
+        PARAMS,
+        PROMPTS,
+        config=CONFIG,
+        end=END,
+        pad=PAD,
+        sampling=Sampling(temperature=0.6, top_k=4, top_p=0.9),
+        columns=3,
+        stages=1,
+    )
+    check_redrawn(found, keys, law=law)
+    response = Response(found.tokens, found.length, found.base_log_prob)
+    scored = log_prob(PARAMS, PROMPTS, response, config=CONFIG)
+    np.testing.assert_allclose(found.base_log_prob, scored, atol=2e-5)
+    assert np.abs(found.sampler_log_prob - scored).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (dict(columns=0), "columns: expected 1 to n = 8, got 0"),
+        (dict(columns=9), "columns: expected 1 to n = 8, got 9"),
+        (dict(stages=0), "stages: expected at least 1, got 0"),
+    ],
+)
+def test_slots_and_stages_outside_their_range_are_refused(sizes, message):
+    u = jnp.zeros((3, N, HORIZON))
+    with pytest.raises(ValueError, match=message):
+        sampler.rollout(u, PARAMS, PROMPTS, config=CONFIG, end=END, pad=PAD, **sizes)
+
+
+def test_the_ring_grows_in_stages_to_the_horizon():
+    assert sampler.ring_sizes(128, 4) == (32, 64, 96, 128)
+    assert sampler.ring_sizes(100, 4) == (32, 64, 96, 128)
+    assert sampler.ring_sizes(11, 4) == (8, 16)
+    assert sampler.ring_sizes(8, 4) == (8,)
+    assert sampler.ring_sizes(100, 1) == (104,)
+    assert sampler.ring_sizes(63) == (64,)
+    assert sampler.ring_sizes(64) == (32, 64)
+    assert sampler.ring_sizes(1024) == (256, 512, 768, 1024)
 
 
 def test_sampler_log_prob_equals_teacher_forcing(response):
@@ -106,6 +207,7 @@ def test_greedy_equals_generate_of_transformers():
         horizon=expected["greedy"].shape[1],
         end=model.end,
         pad=model.pad,
+        stages=1,
     )
     np.testing.assert_array_equal(response.tokens[:, 0], expected["greedy"])
 
