@@ -14,8 +14,9 @@ import pytest
 import scipy.special
 from tiny_llama import CONFIG, HORIZON, PARAMS, PROMPTS, logits, sequences
 
-from jsharp.lm import huggingface, transformer
-from jsharp.lm.scorer import log_prob
+from jsharp.lm import head, huggingface, transformer
+from jsharp.lm.attention import causal
+from jsharp.lm.scorer import log_prob, token_log_prob, token_statistics
 from jsharp.policy import Prompts, Response, mask
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -104,7 +105,8 @@ def whole(response):
         tokens = response.tokens[2:]
         fed = jnp.broadcast_to(PROMPTS.tokens[2:, None], (1, N, 5))
         fed = jnp.concatenate([fed, tokens], axis=-1)
-        hidden, _ = model(fed, jnp.arange(fed.shape[-1])[None])
+        position = jnp.broadcast_to(jnp.arange(fed.shape[-1]), fed.shape)
+        hidden, _ = model(fed, position, causal())
         table = jax.nn.log_softmax(model.logits(hidden)[:, :, 4:-1])
         return jnp.take_along_axis(table, tokens[..., None], axis=-1).sum()
 
@@ -125,18 +127,79 @@ def test_value_and_gradient_equal_those_of_the_whole_sequence(response, whole):
     assert jnp.abs(slope["embedding"][prompts.tokens[0, 0]]).max() > 1e-3
 
 
-@pytest.mark.parametrize(("logits_at_once", "most"), [(7000, 7000), (2**22, 72_000)])
-def test_no_more_logits_exist_than_asked(response, logits_at_once, most):
+def test_no_more_logits_exist_than_asked(response):
     """In the trace of value and gradient, of 72 rows of a vocabulary of 1000."""
     config = dataclasses.replace(CONFIG, vocab_size=1000, tie_word_embeddings=True)
-    params = transformer.init(jax.random.key(0), config)
+    params = jax.eval_shape(lambda: transformer.init(jax.random.key(0), config))
     total = lambda params: log_prob(
-        params, PROMPTS, response, config=config, logits_at_once=logits_at_once
+        params, PROMPTS, response, config=config, logits_at_once=7000
     ).sum()
     trace = str(jax.make_jaxpr(jax.value_and_grad(total))(params))
-    shapes = [eval(f"({s},)") for s in re.findall(r"f32\[([0-9,]+)\]", trace)]
-    logits_like = [math.prod(s) for s in shapes if s[-1] == 1000 and s[0] != 16]
-    assert max(logits_like) == most
+    shapes = re.findall(r"(?:f32|i32|bool)\[([0-9,]+)\]", trace)
+    shapes = [tuple(map(int, s.split(","))) for s in shapes]
+    assert not [s for s in shapes if s[-1] == 1000 and len(s) > 1]
+    tiles = [math.prod(s) for s in shapes if s[0] == 72 and s[-1] > 48]
+    assert tiles and max(tiles) == 72 * 91  # 11 tiles: the least number within 7000
+
+
+def value_and_slope(response, tokens_at_once):
+    def total(params):
+        per_token = token_log_prob(
+            params, PROMPTS, response, config=CONFIG, tokens_at_once=tokens_at_once
+        )
+        return (per_token * jnp.cos(jnp.arange(HORIZON))[None, None]).sum(), per_token
+
+    return jax.jit(jax.grad(total, has_aux=True))(PARAMS)
+
+
+@pytest.fixture(scope="module")
+def ungrouped(response):
+    return value_and_slope(response, None)
+
+
+@pytest.mark.parametrize("tokens_at_once", [60, 18])
+def test_grouping_changes_nothing(response, ungrouped, tokens_at_once):
+    """By two prompts, and by two responses of one prompt."""
+    found = value_and_slope(response, tokens_at_once)
+    # Products of other shapes add float32 numbers in another order.
+    chex.assert_trees_all_close(found, ungrouped, atol=1e-5, rtol=1e-4)
+
+
+def test_statistics_of_every_token(response):
+    """Against float64 on the logits of each whole sequence."""
+    run = jax.jit(functools.partial(token_statistics, config=CONFIG))
+    found = run(PARAMS, PROMPTS, response)
+    for b, prompt in enumerate(sequences(PROMPTS)):
+        for i in range(N):
+            tokens = [int(t) for t in response.tokens[b, i]]
+            row = np.asarray(logits(PARAMS, prompt + tokens), np.float64)
+            row = row[len(prompt) - 1 : -1]
+            table = scipy.special.log_softmax(row, axis=-1)
+            picked = table[range(HORIZON), tokens]
+            wanted = head.Statistics(
+                log_prob=picked,
+                best=table.max(-1),
+                entropy=scipy.special.entr(np.exp(table)).sum(-1),
+                rank=(table > picked[:, None]).sum(-1),
+                logsumexp=scipy.special.logsumexp(row, axis=-1),
+            )
+            for x, y in zip(found, wanted, strict=True):
+                np.testing.assert_allclose(x[b, i], y, atol=2e-5)
+
+
+def test_padding_has_no_gradient(response):
+    """Token 8 only pads: it is in no prompt and stands after every response's end."""
+    prompts = Prompts(
+        jnp.asarray([[3, 8, 8], [5, 2, 7], [6, 2, 8]], jnp.int32),
+        jnp.asarray([1, 3, 2], jnp.int32),
+    )
+    tokens = jnp.where(mask(response), response.tokens % 8, 8)
+    padded = response._replace(tokens=tokens)
+    total = lambda params: log_prob(params, prompts, padded, config=CONFIG).sum()
+    slope = jax.jit(jax.grad(total))(PARAMS)
+    chex.assert_tree_all_finite(slope)
+    size = np.abs(slope["embedding"]).max(-1)
+    assert size[8] == 0 and (size[[2, 3, 5, 6, 7]] > 0).all()
 
 
 def test_bfloat16_weights_give_float32_log_probs(response):
