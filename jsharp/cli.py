@@ -2,9 +2,12 @@
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+
+INTERRUPTED = 130  # the status of a command stopped by Ctrl-C
 
 COMMANDS = {
     "demo": ("experiments.demo", "the whole story on real input, in three minutes"),
@@ -17,6 +20,13 @@ COMMANDS = {
         "theory.quantities_command",
         "every quantity of the paper for a table of yours",
     ),
+    "sample": ("jsharp.commands.sample", "responses to a file of prompts, resumable"),
+    "score": ("jsharp.commands.score", "log-probabilities of given responses"),
+    "mode": (
+        "jsharp.commands.mode",
+        "the most likely response to each prompt, with a certificate",
+    ),
+    "convert": ("jsharp.commands.convert", "a checkpoint in another dtype or sharding"),
     "pretrain": ("jsharp.pretrain.command", "train a small base model from scratch"),
 }
 
@@ -56,4 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    status = main()
+    if status == INTERRUPTED:
+        # A thread of XLA that still compiles would crash an orderly exit.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

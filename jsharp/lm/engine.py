@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Int, Key
 from jsharp.lm import cache, sampler, transformer
 from jsharp.lm.config import TransformerConfig
 from jsharp.lm.draw import BASE, Sampling
+from jsharp.lm.shapes import bucket
 from jsharp.policy import Params, uniforms
 
 _SHORTEST = 16  # tokens of the smallest bucket of prompts
@@ -67,8 +68,8 @@ def generate(
     columns = n if columns is None else columns
     _check_sizes(config, end, pad, n=n, horizon=horizon, rows=rows, columns=columns)
     _check_prompts(prompts, config)
-    rows = min(rows, _bucket(len(prompts), 1))
-    width = _bucket(max(map(len, prompts), default=1), _SHORTEST)
+    rows = min(rows, bucket(len(prompts), 1))
+    width = bucket(max(map(len, prompts), default=1), _SHORTEST)
     sizes = sampler.ring_sizes(horizon, stages)
     grid = _empty(config, rows, columns, n, horizon, width, sizes[0], pad)
     load = functools.partial(_load, key, params, config=config, pad=pad)
@@ -132,9 +133,7 @@ def _groups(
 ) -> Iterator[dict[int, int]]:
     """Rows and the prompts to put there, few enough at a time to be read at once."""
     while free and waiting:
-        longest = _bucket(
-            max(len(prompts[p]) for p in waiting[-len(free) :]), _SHORTEST
-        )
+        longest = bucket(max(len(prompts[p]) for p in waiting[-len(free) :]), _SHORTEST)
         count = min(len(free), len(waiting), max(1, _PREFILL // longest))
         yield {free.pop(0): waiting.pop() for _ in range(count)}
 
@@ -143,8 +142,8 @@ def _padded(
     fresh: dict[int, int], prompts: Sequence[Sequence[int]], rows: int
 ) -> tuple[np.ndarray, ...]:
     """Tokens, lengths, rows and indices of some prompts; fillers have no row."""
-    count = _bucket(len(fresh), 1)
-    width = _bucket(max(len(prompts[p]) for p in fresh.values()), _SHORTEST)
+    count = bucket(len(fresh), 1)
+    width = bucket(max(len(prompts[p]) for p in fresh.values()), _SHORTEST)
     tokens, length = np.zeros((count, width), np.int32), np.ones(count, np.int32)
     row, index = np.full(count, rows, np.int32), np.zeros(count, np.int32)
     for i, (r, p) in enumerate(fresh.items()):
@@ -248,11 +247,6 @@ def _collect(
     last = np.take_along_axis(tokens, length[:, None] - 1, axis=1)[:, 0]
     finish = tuple("stop" if token in end else "length" for token in last)
     return Generated(index, tokens, length, finish, base, own, size)
-
-
-def _bucket(size: int, least: int) -> int:
-    """The first of least, 2 least, 4 least, ... that is no smaller."""
-    return least << max(0, (-(-size // least) - 1).bit_length())
 
 
 def _check_sizes(

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from jsharp.lm import expand
 from jsharp.lm.attention import Prefix
 from jsharp.lm.config import TransformerConfig
+from jsharp.lm.shapes import bucket
 from jsharp.policy import Params
 
 Tokens = tuple[int, ...]
@@ -185,10 +186,3 @@ def _line(prefix: _Opened | None) -> Iterator[_Opened]:
     while prefix is not None:
         yield prefix
         prefix = prefix.parent
-
-
-def bucket(size: int, least: int) -> int:
-    """The smallest of least, 2 least, 4 least, .. that is at least `size`."""
-    while least < size:
-        least *= 2
-    return least

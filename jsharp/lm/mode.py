@@ -20,7 +20,8 @@ from jaxtyping import Array, Bool, Float, Int
 from jsharp.lm import beam, scorer, transformer
 from jsharp.lm.attention import Prefix
 from jsharp.lm.config import TransformerConfig
-from jsharp.lm.frontier import Frontier, Space, Tokens, bucket
+from jsharp.lm.frontier import Frontier, Space, Tokens
+from jsharp.lm.shapes import bucket
 from jsharp.policy import Params, Prompts, Response
 
 

@@ -1,0 +1,1 @@
+"""The language-model commands: files of prompts in, files of records out."""
