@@ -45,12 +45,12 @@ def batches(given: Sequence[Given], *, slots: int, pad: int) -> Iterator[Batch]:
             longest = max(len(given[i].completion) for i in row)
             shape = bucket(len(row)), bucket(len(prompt), LEAST), bucket(longest, LEAST)
             by_shape.setdefault(shape, []).append(row)
-    for (columns, *widths), rows in by_shape.items():
+    for (columns, prompt_width, width), rows in by_shape.items():
         for some in _cut(rows, slots // columns):
             place = np.full((bucket(len(some)), columns), -1, np.int32)
             for row, places in zip(place, some, strict=False):
                 row[: len(places)] = places
-            yield _batch(given, place, *widths, pad)
+            yield _batch(given, place, prompt_width, width, pad)
 
 
 def _cut(items: list[Any], size: int) -> list[list[Any]]:

@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -313,3 +314,18 @@ def test_what_is_not_there_is_named(tmp_path, prompts, call):
     assert status == 2 and f"no file {missing}" in said
     words = [prompts, *output, "--model-name-or-path", tmp_path]
     assert sample.main(list(map(str, words))) == 2
+
+
+def test_a_float16_checkpoint_needs_a_dtype(tmp_path, prompts, checkpoint, capsys):
+    """As the Llama 2 releases are: refused by name, read with --dtype."""
+    model = tmp_path / "half"
+    shutil.copytree(checkpoint.directory, model)
+    raw = json.loads((model / "config.json").read_text())
+    half = {**raw, "dtype": "float16", "torch_dtype": "float16"}
+    (model / "config.json").write_text(json.dumps(half))
+    args = [prompts, "--output", tmp_path / "out.jsonl", *DRAW, "--limit", 1]
+    args = [str(a) for a in (*args, "--model-name-or-path", model)]
+    assert sample.main(args) == 2
+    assert "dtype: expected" in capsys.readouterr().err
+    assert sample.main([*args, "--dtype", "float32"]) == 0
+    assert len(read(tmp_path / "out.jsonl")) == 3
