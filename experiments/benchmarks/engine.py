@@ -16,7 +16,6 @@ after each work; killed and run again, it goes on behind the last one written.
 
 import contextlib
 import importlib.util
-import json
 import os
 import sys
 import tempfile
@@ -46,7 +45,7 @@ from experiments.benchmarks.engine_report import (
 )
 from experiments.benchmarks.engine_worker import Here, Worker
 from experiments.benchmarks.side_by_side import Seconds, compare, cores, keep_to
-from jsharp.files import write_json, write_text
+from jsharp.files import read_json, write_json, write_text
 from jsharp.provenance import surroundings
 
 Sizes = Literal["tiny", "small", "medium", "bigvocab"]
@@ -213,7 +212,7 @@ def earlier(config: Config, out: Path | None) -> tuple[Found, float]:
     """
     if out is None or not out.exists():
         return Found(), 0.0
-    raw = json.loads(out.read_text())
+    raw = read_json(out)
     for key, wanted in asdict(config).items():
         same = raw["config"][key] == wanted
         if not same and key not in ("sizes", "work"):  # they say which, not how

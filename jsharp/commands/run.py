@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from jsharp import files
 from jsharp.commands import stream
 from jsharp.commands.meter import Meter
 from jsharp.commands.stream import Identity, Plan, Record
@@ -85,7 +86,7 @@ def _greet(job: Job, output: stream.Output, made: Record) -> None:
 
 
 def _summary(job: Job) -> str:
-    return job.summary(stream.read(job.output))
+    return job.summary(files.read_lines(job.output))
 
 
 def _say(message: str) -> None:

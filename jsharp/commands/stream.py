@@ -82,12 +82,6 @@ def line(record: Record) -> bytes:
         return json.dumps(record).encode() + b"\n"
 
 
-def read(path: Path) -> Iterator[Record]:
-    """The records of a finished output."""
-    with path.open("rb") as file:
-        yield from map(json.loads, file)
-
-
 def find(path: Path, identity: Identity, plan: Plan, *, overwrite: bool) -> Found:
     """How far the run `identity` has come; writes nothing.
 
