@@ -2,23 +2,24 @@
 
     problem -> prompt -> [policy] -> text -> answer (to vote with) | correct (to grade)
 
-One task is one file that builds one record; nothing registers anywhere else.
+One task is one file that builds one record, named in `jsharp.tasks`.
 """
 
 import functools
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-Problem = tuple[int, ...]
+Problem = Any  # any hashable value with a repr that is the same in every run
 
 
 class Task(NamedTuple):
     """A record of problems and pure functions; texts are completions without prompt.
 
-    train, held_out: disjoint problems, the same on every machine and in every run.
+    train, held_out: disjoint problems, the same on every machine and in every run; in
+        the order of a hash, or of the file that holds them (where one may be empty).
     alphabet: every character that a prompt or a demonstration may contain, once.
     prompt(problem) -> the text that the model reads; distinct problems differ.
     demonstration(rng, problem) -> one completion, uniform over `solutions(problem)`.
