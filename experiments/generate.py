@@ -19,10 +19,10 @@ from jsharp.lm.config import TransformerConfig
 from jsharp.lm.language_model import greedy_decoder, transformer_policy
 from jsharp.lm.tokenizer import Tokenizer, decode_responses, encode_prompts
 from jsharp.policy import Params, Policy, Prompts, Response
-from jsharp.reward import length_normalised, log_probability, majority
+from jsharp.reward import REWARDS, Candidates
 from jsharp.tasks import Problem, Task, prompt_length
 
-REWARDS = ("log-probability", "length-normalised", "majority")
+SCORED = ("log-probability", "length-normalised", "majority")
 
 
 class Model(NamedTuple):
@@ -120,11 +120,8 @@ def _records(
     text = decode_responses(model.tokenizer, response, end=model.end)
     answers = [[task.answer(t) for t in row] for row in text]
     log_prob = model.policy.log_prob(model.params, prompts, response)
-    vote = majority(lambda _: labels(answers))
-    functions = dict(
-        zip(REWARDS, (log_probability, length_normalised, vote), strict=True)
-    )
-    rewards = {k: np.asarray(f(log_prob, response)) for k, f in functions.items()}
+    candidates = Candidates(response, log_prob, labels(answers))
+    rewards = {name: np.asarray(REWARDS[name](candidates)) for name in SCORED}
     tokens, length = np.asarray(response.tokens), np.asarray(response.length)
     seen, base = np.asarray(response.sampler_log_prob), np.asarray(log_prob)
     return [
@@ -168,7 +165,7 @@ def samples(records: Sequence[dict[str, Any]]) -> Samples:
         )
     field = lambda get: np.array([get(r) for r in ordered]).reshape(prompts, -1)
     correct, log_prob = field(lambda r: r["correct"]), field(lambda r: r["log_prob"])
-    score = {name: field(lambda r, k=name: r["reward"][k])[:, 1:] for name in REWARDS}
+    score = {name: field(lambda r, k=name: r["reward"][k])[:, 1:] for name in SCORED}
     return Samples(
         correct=correct[:, 1:],
         log_prob=log_prob[:, 1:],

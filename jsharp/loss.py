@@ -62,14 +62,35 @@ def policy_gradient(
     reward: Float[Array, "B n"],
     *,
     beta: float,
+    by_deviation: bool = False,
 ) -> Float[Array, ""]:
-    """Leave-one-out REINFORCE (Eq 3): an unbiased gradient of -sum_x J_beta.
+    """REINFORCE (Eq 3): sum_x -mean_i advantage_i log pi(y_i|x), on-policy, n >= 2.
 
     R = r - beta log(pi/pi_base), with the gradient stopped: d/dpi of the log inside R
-    has mean zero. Advantage_i = R_i - mean_{j != i} R_j, averaged over the n responses.
-    Needs n >= 2.
+    has mean zero. An unbiased gradient of -sum_x J_beta, unless `by_deviation`.
     """
-    n = log_prob.shape[1]
     value = jax.lax.stop_gradient(reward - beta * (log_prob - base_log_prob))
-    advantage = (value - value.mean(1, keepdims=True)) * (n / (n - 1))
-    return -jnp.mean(advantage * log_prob, axis=1).sum()
+    gain = advantage(value, by_deviation=by_deviation)
+    return -jnp.mean(gain * log_prob, axis=1).sum()
+
+
+def advantage(
+    value: Float[Array, "B n"], *, by_deviation: bool = False
+) -> Float[Array, "B n"]:
+    """How much better a response did than the others of its prompt; needs n >= 2.
+
+        A_i = R_i - mean_{j != i} R_j                     RLOO, arXiv 2402.14740
+        A_i = (R_i - mean_j R_j) / (std_j R_j + 1e-4)     GRPO, arXiv 2402.03300
+
+    The first keeps the gradient unbiased: its baseline does not depend on y_i. The
+    second (`by_deviation`; std with n - 1 below, as in TRL) is biased: each prompt is
+    weighed by one over the spread of its own draws, so one whose responses hardly
+    differ counts as much as the rest, and the optimum is no longer that of J_beta. Of
+    GRPO it is the advantage alone: the clipped ratio is 1 on-policy, log pi(y|x) is not
+    divided by |y|, and the KL is charged inside R, not beside it.
+    """
+    n = value.shape[1]
+    if by_deviation:
+        spread = value.std(1, ddof=1, keepdims=True) + 1e-4
+        return (value - value.mean(1, keepdims=True)) / spread
+    return (value - value.mean(1, keepdims=True)) * (n / (n - 1))

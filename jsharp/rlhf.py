@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from jsharp.algorithm import Algorithm
 from jsharp.loss import pair_regression
 from jsharp.policy import FrozenPolicy, Policy
-from jsharp.reward import Reward, log_probability
+from jsharp.reward import Candidates, Reward, log_probability
 from jsharp.update import Update, UpdateState
 
 
@@ -50,7 +50,7 @@ def rlhf(
     def step(key, state: UpdateState, prompts):
         pair = base.sample(key, prompts, 2)
         base_log_prob = base.log_prob(prompts, pair)
-        score = reward(base_log_prob, pair)
+        score = reward(Candidates(pair, base_log_prob))
 
         def loss(params):
             log_prob = policy.log_prob(params, prompts, pair)

@@ -3,6 +3,8 @@
 maximise over pi  J_beta(pi) = E_pi[r_self] - beta KL(pi || pi_base)
 y_1..y_n ~ pi(.|x),  R_i = r(y_i) - beta log pi(y_i)/pi_base(y_i)
 gradient estimate: mean_i (R_i - mean_{j != i} R_j) grad log pi(y_i|x)
+
+With `by_deviation` the advantage is GRPO's instead; `loss.advantage` tells its bias.
 """
 
 from typing import NamedTuple
@@ -13,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from jsharp.algorithm import Algorithm
 from jsharp.loss import policy_gradient
 from jsharp.policy import FrozenPolicy, Policy
-from jsharp.reward import Reward, log_probability
+from jsharp.reward import Candidates, Reward, log_probability
 from jsharp.update import Update, UpdateState
 
 
@@ -33,6 +35,7 @@ def rloo(
     *,
     n: int,
     beta: float,
+    by_deviation: bool = False,
     reward: Reward = log_probability,
 ) -> Algorithm:
     """RLOO with n >= 2 responses per prompt; `update` must be a gradient.
@@ -51,12 +54,14 @@ def rloo(
     def step(key, state: UpdateState, prompts):
         response = policy.sample(key, state.params, prompts, n)
         base_log_prob = base.log_prob(prompts, response)
-        score = reward(base_log_prob, response)
+        score = reward(Candidates(response, base_log_prob))
         log_prob = policy.log_prob(state.params, prompts, response)
 
         def loss(params):
             log_prob = policy.log_prob(params, prompts, response)
-            return policy_gradient(log_prob, base_log_prob, score, beta=beta)
+            return policy_gradient(
+                log_prob, base_log_prob, score, beta=beta, by_deviation=by_deviation
+            )
 
         state, fit = update.step(state, loss, count=score.shape[0])
         log_ratio = log_prob - base_log_prob

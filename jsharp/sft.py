@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from jsharp.algorithm import Algorithm
 from jsharp.loss import negative_log_likelihood
 from jsharp.policy import FrozenPolicy, Policy, select
-from jsharp.reward import Reward, log_probability
+from jsharp.reward import Candidates, Reward, log_probability
 from jsharp.selection import best_of_n
 from jsharp.update import Update, UpdateState
 
@@ -50,7 +50,7 @@ def sft(
     def step(key, state: UpdateState, prompts):
         candidates = base.sample(key, prompts, n)
         log_prob = base.log_prob(prompts, candidates)
-        index = best_of_n(reward(log_prob, candidates))
+        index = best_of_n(reward(Candidates(candidates, log_prob)))
         best = select(candidates, index)
 
         def loss(params):

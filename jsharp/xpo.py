@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 from jsharp.algorithm import Algorithm
 from jsharp.loss import exploration
 from jsharp.policy import FrozenPolicy, Params, Policy, Prompts, Response
-from jsharp.reward import Reward, log_probability
+from jsharp.reward import Candidates, Reward, log_probability
 from jsharp.update import Update, UpdateState
 
 
@@ -110,7 +110,7 @@ def xpo(
         other = base.sample(base_key, prompts, 1)
         pair = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), own, other)
         base_log_prob = base.log_prob(prompts, pair)
-        score = reward(base_log_prob, pair)
+        score = reward(Candidates(pair, base_log_prob))
 
         log_ratio = policy.log_prob(state.update.params, prompts, pair) - base_log_prob
         objective = (score - beta * log_ratio)[:, 0].mean()

@@ -1,10 +1,13 @@
 """Losses by hand arithmetic."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jsharp.loss import (
+    advantage,
     exploration,
     negative_log_likelihood,
     pair_regression,
@@ -68,3 +71,29 @@ def test_policy_gradient_charges_beta_times_the_log_ratio():
     )
     # R = (-0.5, 0): advantages -0.5 and 0.5, each over 2.
     np.testing.assert_allclose(grad, [[0.25, -0.25]], rtol=1e-6)
+
+
+def test_advantages_by_hand():
+    """RLOO against the mean of the others; GRPO by 3 = sqrt((9 + 0 + 9) / 2)."""
+    value = jnp.asarray([[1.0, 4.0, 7.0], [2.0, 2.0, 2.0]])
+    others = [[1 - 11 / 2, 4 - 8 / 2, 7 - 5 / 2], [0, 0, 0]]
+    np.testing.assert_allclose(advantage(value), others, rtol=1e-6)
+    standard = [[-3 / 3.0001, 0, 3 / 3.0001], [0, 0, 0]]
+    np.testing.assert_allclose(advantage(value, by_deviation=True), standard, rtol=1e-6)
+
+
+def test_policy_gradient_divides_by_the_deviation_where_told():
+    log_prob = jnp.asarray([[-1.0, -2.0, -3.0]])
+    reward = jnp.asarray([[1.0, 4.0, 7.0]])
+    grad = jax.grad(
+        lambda l: policy_gradient(l, l * 0, reward, beta=0.0, by_deviation=True)
+    )(log_prob)
+    np.testing.assert_allclose(grad, [[1 / 3.0001, 0.0, -1 / 3.0001]], rtol=1e-6)
+
+
+def test_only_the_advantage_by_deviation_forgets_the_size_of_the_rewards():
+    value = jnp.asarray([[0.5, -2.0, 3.0, 0.0]])
+    for by_deviation, ratio in ((False, 100.0), (True, 1.0)):
+        of = functools.partial(advantage, by_deviation=by_deviation)
+        found = of(100 * value) / of(value)
+        np.testing.assert_allclose(found, ratio, rtol=1e-4)

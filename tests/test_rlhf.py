@@ -58,7 +58,7 @@ def test_the_reward_decides_the_target(key):
         freeze(policy, params),
         update.finite_class(jnp.stack([usual, answer])),
         beta=0.6,
-        reward=lambda log_prob, response: -log_prob,
+        reward=lambda candidates: -candidates.log_prob,
     )
     prompts = prompts_of(jnp.zeros(32, jnp.int32))
     state, _ = jax.jit(algorithm.step)(key, algorithm.init(params, prompts), prompts)

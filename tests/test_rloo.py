@@ -59,6 +59,23 @@ def test_needs_two_responses():
         rloo(policy, base, update.finite_class(jnp.zeros((1, 1, 2))), n=1, beta=0.1)
 
 
+def test_division_by_the_deviation_is_passed_on(key):
+    """One step from the base with GRPO's advantages, recomputed from its draws."""
+    policy, params = table(1, 4), jax.random.normal(jax.random.key(0), (1, 4))
+    base, descend = freeze(policy, params), update.gradient(optax.sgd(1.0))
+    algorithm = rloo(policy, base, descend, n=16, beta=BETA, by_deviation=True)
+    prompts = prompts_of(jnp.zeros(1, jnp.int32))
+    state = algorithm.init(params, prompts)
+    state, _ = jax.jit(algorithm.step)(key, state, prompts)
+    y = np.asarray(policy.sample(key, params, prompts, 16).tokens[0, :, 0])
+    p = np.asarray(jax.nn.softmax(params), float)[0]
+    value = np.log(p)[y]  # beta charges nothing at the base
+    score = (value - value.mean()) / (value.std(ddof=1) + 1e-4)
+    ascent = (score[:, None] * (np.eye(4)[y] - p)).mean(0)
+    assert np.abs(ascent).max() > 0.1
+    np.testing.assert_allclose(state.params[0] - params[0], ascent, atol=1e-5)
+
+
 def test_ascends_the_exact_objective(key):
     """150 SGD steps on 64 prompts each bring J_beta to within 2% of its largest."""
     log_base = jax.nn.log_softmax(jnp.asarray([1.5, 0.5, 0.0, -1.0]))

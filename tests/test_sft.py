@@ -11,7 +11,7 @@ from toys import TOYS
 
 from jsharp import loop, update
 from jsharp.policy import freeze
-from jsharp.reward import log_probability
+from jsharp.reward import Candidates, log_probability
 from jsharp.selection import best_of_n
 from jsharp.sft import sft
 from jsharp.tabular import prompts_of, table
@@ -34,7 +34,8 @@ def test_selected_responses_follow_the_law_of_best_of_n(key):
     logits = jnp.log(jnp.asarray(P, jnp.float32))[None]
     many = prompts_of(jnp.zeros(20_000, jnp.int32))
     draws = policy.sample(key, logits, many, 3)
-    score = log_probability(policy.log_prob(logits, many, draws), draws)
+    log_prob = policy.log_prob(logits, many, draws)
+    score = log_probability(Candidates(draws, log_prob))
     # float32 must keep the tie a tie, or the rule below it is never exercised.
     assert len(np.unique(np.asarray(score))) == 3
     chosen = jnp.take_along_axis(draws.tokens[..., 0], best_of_n(score), 1)[:, 0]
@@ -97,7 +98,7 @@ def test_the_reward_decides_what_is_kept(key):
     base = freeze(policy, params)
     one = update.finite_class(params[None])
     prompts = prompts_of(jnp.zeros(64, jnp.int32))
-    unlikeliest = lambda log_prob, response: -log_prob
+    unlikeliest = lambda candidates: -candidates.log_prob
     algorithm = sft(policy, base, one, n=5, reward=unlikeliest)
     _, info = jax.jit(algorithm.step)(key, algorithm.init(params, prompts), prompts)
     log_prob = np.asarray(base.log_prob(prompts, base.sample(key, prompts, 5)))

@@ -149,7 +149,7 @@ def xpo_runs(
             alpha=config.alpha,
             beta=config.beta,
             rounds=rounds,
-            reward=lambda log_prob, pair: log_prob - size[pair.tokens[..., 0]],
+            reward=lambda c: c.log_prob - size[c.response.tokens[..., 0]],
         )
 
         def step(key, state, prompts):

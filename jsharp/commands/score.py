@@ -23,7 +23,7 @@ from jsharp.policy import Params, Prompts, Response
 
 FIELDS = (
     *("logprob", "token_logprobs", "token_best_logprobs", "token_entropies"),
-    *("token_ranks", "token_logsumexps"),
+    *("token_ranks", "token_logsumexps", "token_certainties"),
 )
 
 
@@ -52,7 +52,7 @@ class Config(Settings):
     """Write token_logprobs, log pi(y_h|x, y_<h)."""
     statistics: bool = False
     """Write of each next-token law token_best_logprobs, token_entropies, token_ranks
-    (0: the likeliest) and token_logsumexps."""
+    (0: the likeliest), token_logsumexps and token_certainties (KL from the uniform)."""
     batch_size: int = 64
     """Responses scored at once, then saved: memory grows with it."""
 
@@ -132,6 +132,7 @@ def _measure(
         "token_entropies": found.entropy,
         "token_ranks": found.rank,
         "token_logsumexps": found.logsumexp,
+        "token_certainties": found.certainty,
     }
 
 

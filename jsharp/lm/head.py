@@ -11,6 +11,7 @@ R rows (hidden states of tokens), D hidden size, V vocabulary, c tokens of a til
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -29,6 +30,7 @@ class Statistics(NamedTuple):
     entropy    -sum_v p(v) log p(v)
     rank       how many tokens are more likely than the target: 0 for the mode
     logsumexp  log sum_v exp(logit_v), by which logits exceed log-probs
+    certainty  KL(uniform || p) = -log V - mean_v log p(v): 0 for the uniform law
     """
 
     log_prob: Float[Array, "*b"]
@@ -36,6 +38,7 @@ class Statistics(NamedTuple):
     entropy: Float[Array, "*b"]
     rank: Int[Array, "*b"]
     logsumexp: Float[Array, "*b"]
+    certainty: Float[Array, "*b"]
 
 
 def log_prob_of(
@@ -64,12 +67,14 @@ def statistics(
     rows, table = jax.lax.stop_gradient((rows, table))
     online = _online(rows, table, targets, _tile(rows, table, logits_at_once))
     log_total = jnp.log(online.total)
+    size = table.shape[0]
     return Statistics(
         log_prob=online.picked - online.top - log_total,
         best=-log_total,
         entropy=log_total - online.weighted / online.total,
         rank=online.above,
         logsumexp=online.top + log_total,
+        certainty=log_total - online.below / size - math.log(size),
     )
 
 
@@ -81,6 +86,7 @@ class _Online(NamedTuple):
     weighted: Float[Array, " R"]  # sum exp(logit - top) (logit - top)
     picked: Float[Array, " R"]  # the target's logit
     above: Int[Array, " R"]  # tokens whose logit exceeds the target's
+    below: Float[Array, " R"]  # sum (logit - top)
 
 
 def _tile(rows: Array, table: Array, logits_at_once: int | None) -> int:
@@ -134,20 +140,24 @@ def _online(
         top = jnp.maximum(state.top, logits.max(-1))
         moved = state.top - top
         kept = jnp.exp(moved)
-        mass = jnp.exp(logits - top[:, None])
-        weighted = (mass * (logits - top[:, None])).sum(-1)
+        gap = logits - top[:, None]
+        mass = jnp.exp(gap)
+        weighted = (mass * gap).sum(-1)
+        below = jnp.where(own, gap, 0.0).sum(-1)
         return _Online(
             top=top,
             total=state.total * kept + mass.sum(-1),
             weighted=(state.weighted + moved * state.total) * kept + weighted,
             picked=jnp.where(inside, picked, state.picked),
             above=state.above + above.sum(-1),
+            below=state.below + moved * start + below,  # `start` tokens came before
         ), None
 
     least = jnp.full(targets.shape, _LEAST)
     zeros = jnp.zeros_like(least)
-    start = _Online(least, zeros, zeros, least, jnp.zeros(targets.shape, jnp.int32))
-    return jax.lax.scan(step, start, _starts(table, tile))[0]
+    none = jnp.zeros(targets.shape, jnp.int32)
+    empty = _Online(least, zeros, zeros, least, none, zeros)
+    return jax.lax.scan(step, empty, _starts(table, tile))[0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

@@ -45,7 +45,7 @@ def test_every_number_is_that_of_the_whole_sequence(scored, call, law, checkpoin
         added = [
             k for k in ("prompt_ids", "completion_ids", "num_tokens") if k not in given
         ]
-        new = ["logprob", *TOKENS, "token_logsumexps"]
+        new = ["logprob", *TOKENS, "token_logsumexps", "token_certainties"]
         assert list(record) == [*before, *added, *new]
         assert given.items() <= record.items()
         laws, drawn = _oracle(law, record)
@@ -64,6 +64,8 @@ def test_every_number_is_that_of_the_whole_sequence(scored, call, law, checkpoin
         assert record["token_entropies"] == close(entropy)
         assert record["token_ranks"] == (laws > chosen[:, None]).sum(-1).tolist()
         assert len(record["token_logsumexps"]) == len(drawn)
+        certainty = -np.log(laws.shape[1]) - laws.mean(-1)
+        assert record["token_certainties"] == close(certainty)
 
 
 def test_cut_anywhere_it_ends_in_the_same_bytes(scored, call):

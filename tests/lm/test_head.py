@@ -29,7 +29,7 @@ def random(dtype=jnp.float32):
 
 
 def brute(rows, table, targets):
-    """The five statistics and p [R V], in float64."""
+    """The six statistics and p [R V], in float64."""
     logits = np.asarray(rows, np.float64) @ np.asarray(table, np.float64).T
     table = scipy.special.log_softmax(logits, axis=-1)
     p, picked = np.exp(table), np.take_along_axis(table, targets[:, None], -1)
@@ -39,6 +39,7 @@ def brute(rows, table, targets):
         entropy=scipy.special.entr(p).sum(-1),
         rank=(table > picked).sum(-1),
         logsumexp=scipy.special.logsumexp(logits, axis=-1),
+        certainty=(np.log(1 / V) - table).mean(-1),
     )
 
 
@@ -53,6 +54,15 @@ def test_equals_brute_force(limit):
     for x, y in zip(found, wanted, strict=True):  # float32 sums of 8 and of 300 terms
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(jax.jit(one)(*inputs), wanted.log_prob, rtol=1e-5)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_the_uniform_law_has_no_certainty(limit):
+    """Logits that are equal, and far from 0: p is uniform in every tile."""
+    rows, table = jnp.full((R, 1), 1e3), jnp.ones((V, 1))
+    run = functools.partial(head.statistics, logits_at_once=limit)
+    found = jax.jit(run)(rows, table, jnp.arange(R))
+    np.testing.assert_allclose(found.certainty, 0, atol=1e-5)
 
 
 def slopes(rows, table, targets, weight, limit):

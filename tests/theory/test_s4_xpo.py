@@ -69,7 +69,7 @@ def jsharp_runs(i, keys, *, alpha):
         alpha=float(alpha),
         beta=float(i["beta"]),
         rounds=rounds,
-        reward=lambda log_prob, response: reward[response.tokens[..., 0]],
+        reward=lambda candidates: reward[candidates.response.tokens[..., 0]],
     )
     prompts = jax.tree.map(
         lambda leaf: jnp.stack([leaf] * rounds), prompts_of(jnp.zeros(1, jnp.int32))
