@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import demo_figures, page
-from experiments.generate import REWARDS, Model, generate, samples
+from experiments.generate import SCORED, Model, generate, samples
 from experiments.stages import Stages, claim_directory
 from jsharp import files, loop, update
 from jsharp.evaluate import best_of_k_curve, compare, paired_gain
@@ -181,13 +181,15 @@ def write_metrics(path: Path, config: Config, base: Path, sharpened: Path) -> No
     rows = lambda s: [
         {
             "name": row.name,
-            "accuracy": row.accuracy,
-            "lift_over_greedy": row.lift,
-            "log_prob": None if np.isnan(row.log_prob) else row.log_prob,
+            "accuracy": row.mean["accuracy"],
+            "lift_over_greedy": row.gain,
+            "log_prob": row.mean["log_prob"].estimate
+            if "log_prob" in row.mean
+            else None,
         }
         for row in compare(s, **kind)
     ]
-    curve = best_of_k_curve(before, REWARDS[0], **kind)
+    curve = best_of_k_curve(before, SCORED[0], **kind)
     gain = lambda get: paired_gain(get(before), get(after), **kind)
     files.write_json(
         path,

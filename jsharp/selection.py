@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
+import scipy.stats
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -76,7 +77,33 @@ def best_of_k(score: np.ndarray, value: np.ndarray, k: int) -> np.ndarray:
     return (value * chosen / tied).sum(1)
 
 
-def _share(m: np.ndarray, n: int, k: int) -> np.ndarray:
+def best_of_every_k(score: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """`best_of_k` for k = 1..n at once: score, value [B n] -> [B n], column k - 1.
+
+    With the values in the order of their scores, each replaced by the mean of its ties,
+    it is one matrix product with C(i-1, k-1) / C(n, k).
+
+    Raises ValueError unless every score is a number.
+    """
+    score, value = np.asarray(score, float), np.asarray(value, float)
+    n = score.shape[1]
+    if np.isnan(score).any():
+        raise ValueError(
+            f"expected scores, found NaN at {np.argwhere(np.isnan(score))}"
+        )
+    order = np.argsort(score, axis=1, kind="stable")
+    ranked = np.take_along_axis(score, order, 1)
+    below = scipy.stats.rankdata(ranked, "min", axis=1).astype(int) - 1
+    upto = scipy.stats.rankdata(ranked, "max", axis=1).astype(int)
+    total = np.cumsum(np.take_along_axis(value, order, 1), axis=1)
+    total = np.pad(total, ((0, 0), (1, 0)))
+    within = np.take_along_axis(total, upto, 1) - np.take_along_axis(total, below, 1)
+    sizes = np.arange(1, n + 1)[None]
+    weight = np.diff(_share(np.arange(n + 1)[:, None], n, sizes), axis=0)
+    return within / (upto - below) @ weight
+
+
+def _share(m: np.ndarray, n: int, k: int | np.ndarray) -> np.ndarray:
     """C(m, k) / C(n, k): all k of n lie among m of them. In logs: n may be large."""
     log_factorial = lambda a: scipy.special.gammaln(np.asarray(a, float) + 1)
     some = np.maximum(m, k)

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsharp.selection import adaptive_stop, best_of_k, best_of_n, coverage_at_k
+from jsharp.selection import (
+    adaptive_stop,
+    best_of_every_k,
+    best_of_k,
+    best_of_n,
+    coverage_at_k,
+)
 
 
 def test_best_of_n_takes_the_first_of_equals():
@@ -50,19 +56,49 @@ def test_adaptive_stop_continues_a_row_where_it_broke_off():
     assert int(rest.time[0]) + 3 == int(whole.time[0]) == 5
 
 
+def by_every_subset(score, value, k):
+    """The mean of the best of k, ties shared, over all subsets of k candidates."""
+    expected = np.zeros(len(score))
+    for b, n in enumerate([score.shape[1]] * len(score)):
+        subsets = list(itertools.combinations(range(n), k))
+        for subset in subsets:
+            top = max(score[b, i] for i in subset)
+            winners = [i for i in subset if score[b, i] == top]
+            expected[b] += np.mean([value[b, i] for i in winners]) / len(subsets)
+    return expected
+
+
 @pytest.mark.parametrize("k", [1, 2, 3, 6])
 def test_best_of_k_is_the_mean_over_every_subset(k):
     rng = np.random.default_rng(k)
     score = rng.integers(0, 3, size=(5, 6)).astype(float)  # many ties
     value = rng.random((5, 6))
-    expected = np.zeros(5)
-    for b in range(5):
-        subsets = list(itertools.combinations(range(6), k))
-        for subset in subsets:
-            top = max(score[b, i] for i in subset)
-            winners = [i for i in subset if score[b, i] == top]
-            expected[b] += np.mean([value[b, i] for i in winners]) / len(subsets)
+    expected = by_every_subset(score, value, k)
     np.testing.assert_allclose(best_of_k(score, value, k), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 100])
+def test_best_of_every_k_is_the_mean_over_every_subset(levels):
+    rng = np.random.default_rng(levels)
+    score = rng.integers(0, levels, size=(5, 6)).astype(float)
+    score[0, :2] = -np.inf  # a reward may be that, and ties as any other
+    value = rng.normal(size=(5, 6))
+    found = best_of_every_k(score, value)
+    expected = np.stack([by_every_subset(score, value, k) for k in range(1, 7)], 1)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_best_of_every_k_of_thousands():
+    """The mean rank of a maximum of k among n = 1500: k (n + 1) / (k + 1)."""
+    n = 1500
+    rank = np.random.default_rng(0).permutation(n)[None] + 1.0
+    k = np.arange(1.0, n + 1)[None]
+    np.testing.assert_allclose(best_of_every_k(rank, rank), k * (n + 1) / (k + 1))
+
+
+def test_best_of_every_k_refuses_a_score_that_is_no_number():
+    with pytest.raises(ValueError, match="found NaN at"):
+        best_of_every_k(np.array([[0.0, np.nan]]), np.zeros((1, 2)))
 
 
 def test_best_of_k_leaves_each_tied_candidate_an_equal_weight():
