@@ -9,9 +9,9 @@ other's way and because only so is a peak of memory one side's. The processes of
 are started, then run in turn, one at a time on the same cores; a ratio is the median of
 the ratios of paired runs, after a run that does not count. The speed of matrix products
 and of memory is measured in the same turns, so that the limit has the same weather.
-Peers need `pip install "jsharp[hf]"`, and trl for its trainer; those missing are left
-out by name. Writes engine.json and engine.md beside this file, or as --out says,
-after each work; killed and run again, it goes on behind the last one written.
+Peers need `pip install "jsharp[hf]"`, trl for its trainer and peft for LoRA; those
+missing are left out by name. Writes engine.json and engine.md beside this file, or as
+--out says, after each work; killed and run again, it goes on behind the last written.
 """
 
 import contextlib
@@ -87,6 +87,7 @@ class Sides(NamedTuple):
 def missing(peer: str) -> str | None:
     """The package that a peer needs and that is not installed."""
     needed = ["torch", "transformers"] + ["trl", "datasets"] * peer.startswith("TRL")
+    needed += ["peft"] * peer.startswith("PEFT")
     absent = (name for name in needed if importlib.util.find_spec(name) is None)
     return next(absent, None)
 
@@ -257,7 +258,7 @@ def run(config: Config, out: Path | None) -> Found:
 
 
 def peer_versions() -> dict[str, str]:
-    names = ("torch", "transformers", "trl")
+    names = ("torch", "transformers", "trl", "peft")
     here = (name for name in names if importlib.util.find_spec(name))
     return {name: metadata.version(name) for name in here}
 

@@ -15,6 +15,13 @@ SCORERS = (
     "torch by hand, chunked",
 )
 
+# The steps, and the least ratio to each of their peers.
+TRAINING = {
+    "SFT": {"torch by hand, SFT": 1.05, "TRL SFTTrainer": 1.5},
+    "LoRA SFT": {"PEFT in a torch loop, LoRA SFT": 1.05},
+    "pair loss": {"torch by hand, pair loss": 1.05},
+}
+
 
 class Group(NamedTuple):
     """Ways to do one work, counted in tokens; `ours` by the work's name."""
@@ -47,8 +54,9 @@ def sampling(size: Size, item: int) -> Group:
 
 def scoring(size: Size, item: int, *, gradient: bool) -> Group:
     rows, work = size.prompts * size.n, "gradient" if gradient else "scoring"
+    passes = engine_model.GRADIENT if gradient else engine_model.FORWARD
     least = lambda prompts, n: engine_model.scoring(
-        size, item, prompts=prompts, n=n, gradient=gradient
+        size, item, prompts=prompts, n=n, passes=passes
     )
     name = lambda way: f"jsharp, {work}, {way}"
     shared, alone = "prefix shared", "independent"
@@ -65,15 +73,16 @@ def scoring(size: Size, item: int, *, gradient: bool) -> Group:
     )
 
 
-def training(size: Size, item: int, *, pair: bool) -> Group:
-    work = "pair loss" if pair else "SFT"
-    shape = engine_model.step_shape(size, pair=pair)
-    by_hand, trl = f"torch by hand, {work}", {} if pair else {"TRL SFTTrainer": 1.5}
+def training(size: Size, item: int, work: str) -> Group:
+    """One of the steps in `TRAINING`."""
+    shape = engine_model.step_shape(size, pair=work == "pair loss")
+    least = engine_model.training(size, item, **shape, lora=work == "LoRA SFT")
+    peers = TRAINING[work]
     return Group(
         tokens=size.batch * (size.prompt + size.horizon),
-        ours={work: (f"jsharp, {work}", engine_model.training(size, item, **shape))},
-        peers={by_hand: 1.05, **trl},
-        peak={by_hand: 1.0},
+        ours={work: (f"jsharp, {work}", least)},
+        peers=peers,
+        peak={peer: 1.0 for peer in peers if not peer.startswith("TRL")},
     )
 
 
@@ -83,4 +92,4 @@ def groups(size: Size, work: str, item: int) -> list[Group]:
         return [sampling(size, item)]
     if work == "score":
         return [scoring(size, item, gradient=g) for g in (False, True)]
-    return [training(size, item, pair=p) for p in (False, True)]
+    return [training(size, item, work) for work in TRAINING]

@@ -10,10 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks.engine_model import BETA, RATE, Size, step_shape, texts
-from experiments.benchmarks.engine_side import Job, Memory, Side, host_memory
+from experiments.benchmarks.engine_goals import TRAINING
+from experiments.benchmarks.engine_model import (
+    ALPHA,
+    BETA,
+    RANK,
+    RATE,
+    Size,
+    step_shape,
+    texts,
+    transformer_config,
+)
+from experiments.benchmarks.engine_side import ADAPTER, Job, Memory, Side, host_memory
 from jsharp import loss
-from jsharp.lm import huggingface
+from jsharp.heap import keep_freed_memory
+from jsharp.lm import huggingface, lora, peft
 from jsharp.lm.language_model import transformer_policy
 from jsharp.policy import Params, Policy, Prompts, Response
 
@@ -99,13 +110,17 @@ def pairs(job: Job) -> dict[str, np.ndarray]:
     return {"base_log_prob": job.base_log_prob, "reward": reward}
 
 
-def training(policy: Policy, params: Params, job: Job, *, pair: bool) -> Side:
-    size = job.size
+def training(policy: Policy, params: Params, job: Job, work: str) -> Side:
+    size, pair = job.size, work == "pair loss"
+    config = transformer_config(size, job.dtype)
     prompts, response = batch(size, job.seed, **step_shape(size, pair=pair))
     extra = jax.tree.map(jnp.asarray, pairs(job)) if pair else {}
     tx = optax.adamw(RATE, weight_decay=0.0)
 
-    def mean_loss(params, prompts, response, extra):
+    def mean_loss(learned, base, prompts, response, extra):
+        params = learned
+        if base is not None:
+            params = lora.attach(config, base, learned, alpha=ALPHA)
         log_prob = policy.log_prob(params, prompts, response)
         if pair:
             return loss.pair_regression(log_prob, **extra, beta=BETA) / len(log_prob)
@@ -119,9 +134,14 @@ def training(policy: Policy, params: Params, job: Job, *, pair: bool) -> Side:
         return (optax.apply_updates(params, updates), inner), value
 
     # A copy, because the state is donated and other sides may hold these weights.
-    params = jax.tree.map(jnp.copy, params)
-    found = {"state": (params, tx.init(params))}
-    data = prompts, response, extra
+    learned, base = jax.tree.map(jnp.copy, params), None
+    if work == "LoRA SFT":
+        learned, base = (
+            peft.load(Path(job.directory) / ADAPTER, config).adapters,
+            params,
+        )
+    found = {"state": (learned, tx.init(learned))}
+    data = base, prompts, response, extra
     program = step.lower(found["state"], *data).compile()
     losses: list[float] = []
 
@@ -180,12 +200,14 @@ def _sides(job: Job) -> Iterator[tuple[str, Callable[[], Side]]]:
             f"jsharp, {work}, independent",
             lambda ways=ways: scoring(*model(), shared=False, **ways),
         )
-    yield "jsharp, SFT", lambda: training(*model(), pair=False)
-    yield "jsharp, pair loss", lambda: training(*model(), pair=True)
+    for work in TRAINING:
+        yield f"jsharp, {work}", lambda work=work: training(*model(), work)
 
 
 def build(job: Job) -> dict[str, Side]:
     """The sides that the job names."""
+    if set(job.sides) & {f"jsharp, {work}" for work in TRAINING}:
+        keep_freed_memory()  # as the trainers do, and before XLA starts its threads
     known = dict(_sides(job))
     return {name: known[name]() for name in job.sides}
 
@@ -199,12 +221,15 @@ def memory() -> Memory:
 
 
 def prepare(directory: Path, config: Any, size: Size, seed: int) -> None:
-    """Random weights in the Hugging Face layout, and the reference of the pairs."""
+    """Random weights and adapters in their files, and the reference of the pairs."""
     policy = policy_of(config, size)
     params = jax.jit(policy.init)(jax.random.key(seed))
     # A checkpoint must name them; no side stops at its end and no text holds its pad.
     last = config.vocab_size - 1
     huggingface.save(directory, config, params, end=(last,), pad=last)
+    fresh = lora.lora(policy, config, params, rank=RANK, alpha=ALPHA).init
+    adapters = jax.jit(fresh)(jax.random.key(seed))
+    peft.save(directory / ADAPTER, config, adapters, alpha=ALPHA)
     x, response = batch(size, seed, **step_shape(size, pair=True))
     base = jax.jit(policy.log_prob)(params, x, response)
     np.save(directory / "base_log_prob.npy", np.asarray(base, np.float32))

@@ -14,6 +14,7 @@ from jsharp.lm.config import TransformerConfig
 
 # Of a training step; the rate moves the loss enough to compare the second step's.
 BETA, RATE = 0.1, 1e-5
+RANK, ALPHA = 16, 32.0  # of LoRA, on every projection of the layers
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,13 @@ def parameters(size: Size) -> int:
     return layer_weights(size) + 2 * head_weights(size)
 
 
+def adapter_weights(size: Size) -> int:
+    """Numbers in the adapters of all projections: RANK (in + out) for each."""
+    kv = size.hidden // size.heads * size.kv_heads
+    attention = 2 * 2 * size.hidden + 2 * (size.hidden + kv)
+    return RANK * size.layers * (attention + 3 * (size.hidden + size.mlp))
+
+
 def pair_weights(size: Size) -> int:
     """Multiply-adds for one token that attends to one key: the score and the value."""
     return size.layers * 2 * size.hidden
@@ -104,12 +112,26 @@ def _flops(size: Size, *, fed: float, scored: float, pairs: float) -> float:
     return 2.0 * (madds + pairs * pair_weights(size))
 
 
-def _prefill(size: Size, prompts: int, item: int) -> Phase:
+class Passes(NamedTuple):
+    """How often the work of a forward pass is done, with what comes after it.
+
+    A gradient needs a product for the input and one for the other factor: of kernels,
+    which LoRA leaves as they are, and of keys and values.
+    """
+
+    kernels: int
+    pairs: int
+
+
+FORWARD, GRADIENT, LORA = Passes(1, 1), Passes(3, 3), Passes(2, 3)
+
+
+def _prefill(size: Size, prompts: int, item: int, passes: Passes = FORWARD) -> Phase:
     """All but the last token of each prompt, once, without the head."""
     fed = size.prompt - 1
-    pairs = prompts * fed * (fed + 1) / 2
-    flops = _flops(size, fed=prompts * fed, scored=0, pairs=pairs)
-    return Phase(flops, item * layer_weights(size))
+    pairs = passes.pairs * prompts * fed * (fed + 1) / 2
+    flops = _flops(size, fed=passes.kernels * prompts * fed, scored=0, pairs=pairs)
+    return Phase(flops, passes.kernels * item * layer_weights(size))
 
 
 def sampling(size: Size, item: int) -> list[Phase]:
@@ -133,25 +155,33 @@ def sampling(size: Size, item: int) -> list[Phase]:
 
 
 def scoring(
-    size: Size, item: int, *, prompts: int, n: int, gradient: bool = False
+    size: Size, item: int, *, prompts: int, n: int, passes: Passes = FORWARD
 ) -> list[Phase]:
-    """Each prompt once, then n H tokens with the head; backward is twice forward."""
+    """Each prompt once, then n H tokens with the head."""
     fed, horizon = size.prompt - 1, size.horizon
-    tokens = prompts * n * horizon
-    pairs = tokens * fed + prompts * n * horizon * (horizon + 1) / 2
+    tokens = passes.kernels * prompts * n * horizon
+    pairs = prompts * n * (horizon * fed + horizon * (horizon + 1) / 2)
     after = Phase(
-        _flops(size, fed=tokens, scored=tokens, pairs=pairs),
-        item * (layer_weights(size) + head_weights(size)),
+        _flops(size, fed=tokens, scored=tokens, pairs=passes.pairs * pairs),
+        passes.kernels * item * (layer_weights(size) + head_weights(size)),
     )
-    forward = [_prefill(size, prompts, item), after]
-    times = 3 if gradient else 1
-    return [Phase(times * p.flops, times * p.bytes) for p in forward]
+    return [_prefill(size, prompts, item, passes), after]
 
 
-def training(size: Size, item: int, *, prompts: int, n: int) -> list[Phase]:
-    """Scoring with its gradient, then AdamW: reads p, g, m, v and writes p, m, v."""
-    update = Phase(0.0, 7.0 * item * parameters(size))
-    return [*scoring(size, item, prompts=prompts, n=n, gradient=True), update]
+def training(
+    size: Size, item: int, *, prompts: int, n: int, lora: bool = False
+) -> list[Phase]:
+    """Scoring with its gradient, then AdamW: reads p, g, m, v and writes p, m, v.
+
+    With LoRA only the adapters learn, whose own products are done three times.
+    """
+    passes, learned = (LORA if lora else GRADIENT), parameters(size)
+    phases = scoring(size, item, prompts=prompts, n=n, passes=passes)
+    if lora:
+        learned = adapter_weights(size)
+        tokens = prompts * (size.prompt - 1 + n * size.horizon)
+        phases.append(Phase(3 * 2.0 * tokens * learned, 3.0 * item * learned))
+    return [*phases, Phase(0.0, 7.0 * item * learned)]
 
 
 def step_shape(size: Size, *, pair: bool) -> dict[str, int]:

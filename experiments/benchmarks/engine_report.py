@@ -123,9 +123,13 @@ prompts included. Every side scores and trains on the responses only. In rows `p
 shared` a prompt is computed once for all of its responses, which the peers cannot do;
 rows `independent` score the same texts as so many prompts of one response each, the
 same work as the peers'. The pair loss shares the prompt of its pair. A row `gradient`
-is scoring, forward and backward to all parameters; `SFT` and `pair loss` are whole
-steps with AdamW. `limit: roofline` is the least time for the matrix products and the
-memory traffic at the speeds below, and its ratio the share that is reached of them.
+is scoring, forward and backward to all parameters; `SFT`, `LoRA SFT` and `pair loss`
+are whole steps with AdamW, LoRA of rank 16 on every projection of the layers from the
+same adapters on each side. `limit: roofline` is the least time for the matrix products
+and the memory traffic at the speeds below, and its ratio the share that is reached of
+them. Of N numbers in kernels it counts, for each token that passes them, 6 N operations
+for a step on all of them and 4 N for LoRA, whose kernels need no gradient, with 6 for
+each number of an adapter; and those of attention.
 
 ## Memory, MiB
 
@@ -158,7 +162,7 @@ def markdown(heads: str, rows: Sequence[Sequence[Any]]) -> str:
 
 def page(found: Found, **facts: Any) -> str:
     """The page, with what `facts` say of the run."""
-    named = ("jax", "torch", "transformers", "trl")
+    named = ("jax", "torch", "transformers", "trl", "peft")
     known = {x: facts["versions"][x] for x in named if x in facts["versions"]}
     mib = lambda x: f"{x / MIB:,.0f}"
     yes = {True: "yes", False: "NO"}

@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.benchmarks.engine_model import Size
 
+ADAPTER = "adapter"  # beside the weights, in the layout of PEFT
 STATUS, PEAK_RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 

@@ -24,7 +24,7 @@ from experiments.benchmarks.engine_torch_scorers import (
     scoring,
     wait,
 )
-from experiments.benchmarks.engine_torch_training import training, trl_sft
+from experiments.benchmarks.engine_torch_training import adapted, training, trl_sft
 
 
 class Chosen(LogitsProcessor):
@@ -137,8 +137,17 @@ def _sides(job: Job) -> Iterator[tuple[str, Callable[[], Side]]]:
                     which().requires_grad_(g), job, score, g
                 ),
             )
-    yield "torch by hand, SFT", lambda: training(decoder(), job, pair=False)
-    yield "torch by hand, pair loss", lambda: training(decoder(), job, pair=True)
+    for work in ("SFT", "pair loss"):
+        yield (
+            f"torch by hand, {work}",
+            lambda pair=work == "pair loss": training(
+                decoder().requires_grad_(True), job, pair=pair
+            ),
+        )
+    yield (
+        "PEFT in a torch loop, LoRA SFT",
+        lambda: training(adapted(model(), job), job, pair=False),
+    )
     yield "TRL SFTTrainer", lambda: trl_sft(model(), job)
 
 

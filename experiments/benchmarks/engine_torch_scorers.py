@@ -69,24 +69,24 @@ def last_hidden(model: Any, tokens: Tensor, size: Size) -> Tensor:
     return out.last_hidden_state[:, -size.horizon :]
 
 
-def _head(model: Any) -> Tensor:
+def head(model: Any) -> Tensor:
     return model.head if isinstance(model, by_hand.Decoder) else model.lm_head.weight
 
 
 def score_rows(model: Any, tokens: Tensor, size: Size) -> Tensor:
     """The logits of one sequence at a time."""
     hidden, target = last_hidden(model, tokens, size), tokens[:, -size.horizon :]
-    head = _head(model)
+    table = head(model)
     rows = zip(hidden, target, strict=True)
-    return torch.stack([chosen(F.linear(h, head).float(), t) for h, t in rows])
+    return torch.stack([chosen(F.linear(h, table).float(), t) for h, t in rows])
 
 
 def score_chunks(model: Any, tokens: Tensor, size: Size) -> Tensor:
     """At most CHUNK rows of logits in either direction: recomputed backward."""
     hidden = last_hidden(model, tokens, size).flatten(0, 1)
     target = tokens[:, -size.horizon :].flatten()
-    head = _head(model)
-    score = lambda h, t: chosen(F.linear(h, head).float(), t)
+    table = head(model)
+    score = lambda h, t: chosen(F.linear(h, table).float(), t)
     if torch.is_grad_enabled():
         score = functools.partial(checkpoint, score, use_reentrant=False)
     parts = zip(hidden.split(CHUNK), target.split(CHUNK), strict=True)

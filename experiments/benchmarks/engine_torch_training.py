@@ -5,6 +5,7 @@
 
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,35 +13,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.benchmarks import engine_torch_decoder as by_hand
 from experiments.benchmarks.engine_model import BETA, RATE, Size, step_shape, texts
-from experiments.benchmarks.engine_side import Job, Side
+from experiments.benchmarks.engine_side import ADAPTER, Job, Side
 from experiments.benchmarks.engine_torch_scorers import (
     DEVICE,
     all_texts,
+    head,
     last_hidden,
     wait,
 )
 
 
-def _cross_entropy(model: by_hand.Decoder, tokens: Tensor, size: Size) -> Tensor:
+def _cross_entropy(model: Any, tokens: Tensor, size: Size) -> Tensor:
     """-log prob of each response token [R H]."""
-    logits = F.linear(last_hidden(model, tokens, size), model.head).float()
+    logits = F.linear(last_hidden(model, tokens, size), head(model)).float()
     target = tokens[:, -size.horizon :].flatten()
     loss = F.cross_entropy(logits.flatten(0, 1), target, reduction="none")
     return loss.view(len(tokens), -1)
 
 
-def training(model: by_hand.Decoder, job: Job, *, pair: bool) -> Side:
-    """The loop by hand: joined projections, one cross entropy, AdamW in one kernel."""
+def adapted(model: Any, job: Job) -> Any:
+    """transformers' model with PEFT's adapters in it, which alone learn."""
+    from peft import PeftModel
+
+    path = Path(job.directory) / ADAPTER
+    PeftModel.from_pretrained(model, path, is_trainable=True)
+    return model
+
+
+def training(model: Any, job: Job, *, pair: bool) -> Side:
+    """The loop by hand: one cross entropy, and AdamW in one kernel of what learns."""
     size = job.size
     tokens = all_texts(job, **step_shape(size, pair=pair))
     on_device = lambda a: torch.from_numpy(a).to(DEVICE)
     base = on_device(job.base_log_prob)
     rng = np.random.default_rng(job.seed + 1)
     reward = on_device(rng.uniform(size=base.shape).astype(np.float32))
-    model.train().requires_grad_(True)
-    tx = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0, fused=True)
+    learned = [p for p in model.train().parameters() if p.requires_grad]
+    tx = torch.optim.AdamW(learned, lr=RATE, weight_decay=0.0, fused=True)
     losses: list[float] = []
 
     def run(i: int) -> None:

@@ -10,11 +10,12 @@ K kv heads, G query heads per kv head, h head size.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from jsharp.lm.blocks import in_blocks
@@ -26,6 +27,9 @@ Attend = Callable[[int, Array, Array, Array, int], tuple[Array, Any]]
 # Queries are taken in segments, each with the keys that any of them sees: of T segments
 # (T - 1) / 2T of the scores need no computing, and each is one more piece of program.
 _SEGMENT, _SEGMENTS = 96, 8
+
+# What a backward pass needs of a forward one, beside the queries, keys and values.
+_KEPT = jax.checkpoint_policies.save_only_these_names("mixed", "log_total")
 
 
 class KeyValue(NamedTuple):
@@ -98,7 +102,7 @@ def _attend(
     each = kv_heads * group * time * keys  # scores of one response
     gather = functools.partial(_gather, window=window, limit=limit)
     if each <= limit:  # else the blocks of its queries are checkpointed
-        gather = jax.checkpoint(gather)
+        gather = jax.checkpoint(gather, policy=_KEPT)
 
     def prompts(query, key, value, shared):
         one = lambda query, key, value: gather(query, key, value, shared)
@@ -117,60 +121,114 @@ def _gather(
     limit: int,
 ) -> Float[Array, "B n T K G h"]:
     """In segments of the queries, and those in blocks of at most `limit` scores."""
-    query = query.transpose(0, 3, 1, 4, 2, 5)  # [B K n G T h]
+    # Positions before groups, so that a block's rows are the rows of one product.
+    query = query.transpose(0, 3, 1, 2, 4, 5)  # [B K n T G h]
     own = KeyValue(key.transpose(0, 3, 1, 2, 4), value.transpose(0, 3, 1, 2, 4))
-    *rows, size, _ = query.shape
+    *rows, size, group, _ = query.shape
     segment = max(_SEGMENT, -(-size // _SEGMENTS))
     mixed = []
     for start in range(0, size, segment):
         stop = min(start + segment, size)
         first = max(0, start + 1 - window) if window else 0
         near = KeyValue(*(array[..., first:stop, :] for array in own))
-        block = functools.partial(
-            _softmax, own=near, shared=shared, first=first, window=window
+        block = lambda query, time, near=near, first=first: _softmax(
+            first, window, query, time, near, shared
         )
         keys = stop - first + (0 if shared is None else shared.key.shape[2])
-        most = limit // (math.prod(rows) * keys)
+        most = limit // (math.prod(rows) * group * keys)
         if most < stop - start:
-            block = jax.checkpoint(block)
-        time = jnp.arange(start, stop).reshape(1, 1, 1, 1, -1, 1)
-        mixed.append(in_blocks(block, most, 4, query[..., start:stop, :], time))
-    return jnp.concatenate(mixed, axis=4).transpose(0, 2, 4, 1, 3, 5)
+            block = jax.checkpoint(block, policy=_KEPT)
+        time = jnp.arange(start, stop).reshape(1, 1, 1, -1, 1, 1)
+        mixed.append(in_blocks(block, most, 3, query[:, :, :, start:stop], time))
+    return jnp.concatenate(mixed, axis=3).transpose(0, 2, 3, 1, 4, 5)
 
 
-def _softmax(
-    query: Float[Array, "B K n G T h"],
-    time: Int[Array, "1 1 1 1 T 1"],
-    *,
-    own: KeyValue,
-    shared: _Shared | None,
+class _Side(NamedTuple):
+    """Keys that the queries are compared with: the own ones, or the shared."""
+
+    axes: str  # before h, as an einsum names them
+    key: Array
+    value: Array
+    seen: Bool[Array, "#B 1 1 #T 1 S"]
+
+
+def _sides(
     first: int,
     window: int,
-) -> Float[Array, "B K n G T h"]:
-    """Queries at these times over own keys from time `first` on and shared ones."""
-    wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-    scale, dtype = query.shape[-1] ** -0.5, own.value.dtype
+    time: Int[Array, "1 1 1 T 1 1"],
+    own: KeyValue,
+    shared: _Shared | None,
+) -> Iterator[_Side]:
+    """Own keys from time `first` on; then those of the prefix, if there is one."""
     spread = lambda a: a.reshape(1, 1, 1, 1, 1, -1)
     back = time - spread(first + jnp.arange(own.key.shape[-2]))
     seen = (back >= 0) & (back < window) if window else back >= 0
-    scores = wide("bkngth,bknsh->bkngts", query, own.key) * scale
-    scores = jnp.where(seen, scores, -jnp.inf)
-    top = scores.max(-1, keepdims=True)
+    yield _Side("bkns", *own, seen)
     if shared is not None:
-        before = wide("bkngth,bkph->bkngtp", query, shared.key) * scale
         seen = shared.visible[:, None, None, None, None]
         if window:
             start = shared.visible.sum(-1).reshape(-1, 1, 1, 1, 1, 1)
             seen &= start + time - spread(jnp.arange(seen.shape[-1])) < window
-        before = jnp.where(seen, before, -jnp.inf)
-        # Each token sees itself, so the maximum is finite even if no prefix is seen.
-        top = jnp.maximum(top, before.max(-1, keepdims=True))
-    top = jax.lax.stop_gradient(top)
-    scores = jnp.exp(scores - top)
-    total = scores.sum(-1, keepdims=True)
-    mixed = wide("bkngts,bknsh->bkngth", scores.astype(dtype), own.value)
-    if shared is not None:
-        before = jnp.exp(before - top)
-        total += before.sum(-1, keepdims=True)
-        mixed += wide("bkngtp,bkph->bkngth", before.astype(dtype), shared.value)
-    return (mixed / total).astype(dtype)
+        yield _Side("bks", shared.key, shared.value, seen)
+
+
+_wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+def _scores(query: Array, side: _Side) -> Float[Array, "B K n T G S"]:
+    scores = _wide(f"bkntgh,{side.axes}h->bkntgs", query, side.key)
+    return jnp.where(side.seen, scores * query.shape[-1] ** -0.5, -jnp.inf)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _softmax(
+    first: int,
+    window: int,
+    query: Float[Array, "B K n T G h"],
+    time: Int[Array, "1 1 1 T 1 1"],
+    own: KeyValue,
+    shared: _Shared | None,
+) -> Float[Array, "B K n T G h"]:
+    """Queries at these times over own keys from time `first` on and shared ones."""
+    return _forward(first, window, query, time, own, shared)[0]
+
+
+def _forward(first, window, query, time, own, shared):
+    sides = [*_sides(first, window, time, own, shared)]
+    scores = [_scores(query, side) for side in sides]
+    # Each token sees itself, so the maximum is finite even if no prefix is seen.
+    top = functools.reduce(jnp.maximum, [s.max(-1, keepdims=True) for s in scores])
+    total, mixed = jnp.zeros_like(top), jnp.zeros(query.shape, jnp.float32)
+    for side, score in zip(sides, scores, strict=True):
+        weight = jnp.exp(score - top)
+        total += weight.sum(-1, keepdims=True)
+        weight = weight.astype(side.value.dtype)
+        mixed += _wide(f"bkntgs,{side.axes}h->bkntgh", weight, side.value)
+    mixed = checkpoint_name((mixed / total).astype(query.dtype), "mixed")
+    log_total = checkpoint_name(top + jnp.log(total), "log_total")
+    return mixed, (query, time, own, shared, mixed, log_total)
+
+
+def _backward(first, window, kept, slope):
+    """With p = exp(score - log_total): d score = p (slope . value - slope . mixed)."""
+    query, time, own, shared, mixed, log_total = kept
+    wide = lambda a: a.astype(jnp.float32)
+    along = (wide(slope) * wide(mixed)).sum(-1, keepdims=True)
+    d_query, d_keys = jnp.zeros(query.shape, jnp.float32), []
+    for side in _sides(first, window, time, own, shared):
+        p = jnp.exp(_scores(query, side) - log_total)
+        d_p = _wide(f"bkntgh,{side.axes}h->bkntgs", slope, side.value)
+        d_score = (p * (d_p - along) * query.shape[-1] ** -0.5).astype(query.dtype)
+        d_query += _wide(f"bkntgs,{side.axes}h->bkntgh", d_score, side.key)
+        back = functools.partial(_wide, f"bkntgs,bkntgh->{side.axes}h")
+        d_key, d_value = back(d_score, query), back(p.astype(slope.dtype), slope)
+        d_keys += [d_key.astype(side.key.dtype), d_value.astype(side.value.dtype)]
+    d_shared = (
+        None
+        if shared is None
+        else shared._replace(key=d_keys[2], value=d_keys[3], visible=None)
+    )
+    return d_query.astype(query.dtype), None, KeyValue(*d_keys[:2]), d_shared
+
+
+_softmax.defvjp(_forward, _backward)

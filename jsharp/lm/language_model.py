@@ -9,12 +9,18 @@ from jsharp.policy import Policy, Response
 
 
 def transformer_policy(
-    config: TransformerConfig, *, horizon: int, end: tuple[int, ...], pad: int
+    config: TransformerConfig,
+    *,
+    horizon: int,
+    end: tuple[int, ...],
+    pad: int,
+    remat: bool = False,
 ) -> Policy:
     """The decoder's responses of at most `horizon` tokens, ended by any id in `end`.
 
-    Raises ValueError where an id is outside the vocabulary, or the horizon beyond the
-    model's positions.
+    With `remat` gradients trade work for memory (see `scorer.log_prob`). Raises
+    ValueError where an id is outside the vocabulary, or the horizon beyond the model's
+    positions.
     """
     _check(config, horizon, end, pad)
     return Policy(
@@ -22,7 +28,7 @@ def transformer_policy(
         sample=functools.partial(
             sampler.sample, config=config, horizon=horizon, end=end, pad=pad
         ),
-        log_prob=functools.partial(scorer.log_prob, config=config),
+        log_prob=functools.partial(scorer.log_prob, config=config, remat=remat),
     )
 
 

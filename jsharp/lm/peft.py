@@ -103,7 +103,7 @@ def save(
 
 
 def load(directory: str | Path, config: TransformerConfig) -> Adapter:
-    """Read the adapters of a model of this config, in the type of its weights.
+    """Read the adapters of a model of this config, as float32.
 
     Raises FileNotFoundError or ValueError, naming the file and the key or tensor, on
     anything but W + (alpha / r) A B of whole projections.
@@ -121,7 +121,7 @@ def load(directory: str | Path, config: TransformerConfig) -> Adapter:
     wanted = {tensor for name in chosen for tensor in _tensors(name).values()}
     _check_same(str(Path(directory) / WEIGHTS), "tensors", found, wanted)
     adapters = {
-        name: _read_pair(name, projection, rank, found, jnp.dtype(config.dtype))
+        name: _read_pair(name, projection, rank, found)
         for name, projection in chosen.items()
     }
     return Adapter(adapters, alpha)
@@ -166,7 +166,6 @@ def _read_pair(
     projection: Projection,
     rank: int,
     found: Mapping[str, weights.Tensor],
-    dtype: np.dtype,
 ) -> dict[str, Any]:
     shapes = {"a": (rank, projection.inner), "b": (len(projection.columns), rank)}
     pair = {}
@@ -176,5 +175,5 @@ def _read_pair(
             raise ValueError(
                 f"{have.path}: {tensor} expected shape {shapes[key]}, got {have.shape}"
             )
-        pair[key] = jnp.asarray(have.open().T, dtype)
+        pair[key] = jnp.asarray(have.open().T, jnp.float32)
     return pair

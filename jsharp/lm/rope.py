@@ -107,7 +107,11 @@ def angles(
     frequency = jnp.asarray(frequencies(rope, head_dim))
     angle = position.astype(jnp.float32)[..., None] * frequency[None, None, None]
     scale = rope.attention_factor if rope.rope_type == "longrope" else 1.0
-    return jnp.cos(angle) * scale, jnp.sin(angle) * scale
+    # Through a product with 1, exact in float32: XLA would compute cosines and sines
+    # again for each head of each layer that turns by them, but not across a product.
+    one = jnp.eye(len(frequency))
+    once = lambda a: jnp.einsum("bnti,ij->bntj", a * scale, one, precision="highest")
+    return once(jnp.cos(angle)), once(jnp.sin(angle))
 
 
 def rotate(

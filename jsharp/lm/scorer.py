@@ -36,8 +36,13 @@ def log_prob(
     tokens_at_once: int | None = None,
     scores_at_once: int | None = None,
     logits_at_once: int | None = None,
+    remat: bool = False,
 ) -> Float[Array, "B n"]:
-    """Sum over the response's tokens of log pi(y_h | x, y_<h), float32."""
+    """Sum over the response's tokens of log pi(y_h | x, y_<h), float32.
+
+    With `remat` a gradient computes each layer again in place of keeping what is inside
+    of it, a third more work: for batches whose layers would not fit side by side.
+    """
     per_token = token_log_prob(
         params,
         prompts,
@@ -46,6 +51,7 @@ def log_prob(
         tokens_at_once=tokens_at_once,
         scores_at_once=scores_at_once,
         logits_at_once=logits_at_once,
+        remat=remat,
     )
     return jnp.where(mask(response), per_token, 0.0).sum(-1)
 
@@ -59,11 +65,13 @@ def token_log_prob(
     tokens_at_once: int | None = None,
     scores_at_once: int | None = None,
     logits_at_once: int | None = None,
+    remat: bool = False,
 ) -> Float[Array, "B n H"]:
     """log pi(y_h | x, y_<h) at every position, those after the end token included."""
     model = transformer.merge(config, params)
     last = functools.partial(head.log_prob_of, logits_at_once=logits_at_once)
-    return _score(model, prompts, response.tokens, last, tokens_at_once, scores_at_once)
+    sizes = tokens_at_once, scores_at_once
+    return _score(model, prompts, response.tokens, last, *sizes, remat)
 
 
 def token_statistics(
@@ -79,7 +87,8 @@ def token_statistics(
     """What pi(. | x, y_<h) says of y_h at every position [B n H]; it has no gradient.
 
     Its log_prob is token_log_prob, and the rest comes with it in one pass: entropy,
-    rank, logsumexp and the log-probability of the best token, for other self-rewards.
+    rank, logsumexp, certainty and the log-probability of the best token, for other
+    self-rewards.
     """
     model = transformer.merge(config, jax.lax.stop_gradient(params))
     last = functools.partial(head.statistics, logits_at_once=logits_at_once)
@@ -93,6 +102,7 @@ def _score(
     last: Callable[..., Any],
     tokens_at_once: int | None,
     scores_at_once: int | None,
+    remat: bool = False,
 ) -> Any:
     """last(rows, table, targets) of every token, in groups of `tokens_at_once`."""
     if tokens_at_once is None:
@@ -101,9 +111,9 @@ def _score(
     each = prompts.tokens.shape[1] + n * horizon
 
     def group(prompts, tokens):
-        prefix = transformer.prefill(model, *prompts)
+        prefix = transformer.prefill(model, *prompts, remat=remat)
         attend = attention.causal(prefix, scores_at_once=scores_at_once)
-        score = lambda tokens: _responses(model, prompts, tokens, attend, last)
+        score = lambda tokens: _responses(model, prompts, tokens, attend, last, remat)
         if each > tokens_at_once:
             score = jax.checkpoint(score)
         return in_blocks(score, tokens_at_once // horizon, 1, tokens)
@@ -119,6 +129,7 @@ def _responses(
     tokens: Int[Array, "B n H"],
     attend: attention.Attend,
     last: Callable[..., Any],
+    remat: bool,
 ) -> Any:
     horizon = tokens.shape[-1]
     opening = transformer.opening(*prompts)[:, None]
@@ -126,7 +137,7 @@ def _responses(
     fed = jnp.concatenate([opening, tokens[..., :-1]], axis=-1)
     position = prompts.length[:, None] - 1 + jnp.arange(horizon)[None]
     position = jnp.broadcast_to(position[:, None], fed.shape)
-    hidden, _ = model(fed, position, attend)
+    hidden, _ = model(fed, position, attend, remat=remat)
     rows = hidden.reshape(-1, hidden.shape[-1])
     scored = last(rows, model.table, tokens.reshape(-1))
     return jax.tree.map(lambda leaf: leaf.reshape(tokens.shape), scored)

@@ -9,6 +9,7 @@ or Phi-3, and the `attend` function it is handed makes it prefill, score or deco
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -61,7 +62,8 @@ class Linear(nnx.Module):
 
     def __call__(self, x: Float[Array, "B n T i"]) -> Float[Array, "B n T o"]:
         # One matrix of rows: XLA's CPU backend is slow at the weight gradient of more.
-        rows = x.reshape(-1, x.shape[-1]) @ self.kernel[...]
+        # Whatever rows can be multiplied with may stand for a kernel (lora.Adapted).
+        rows = x.reshape(-1, x.shape[-1]) @ self.kernel.get_value()
         if self.biased:
             rows = rows + self.bias[...][None]
         return rows.reshape(*x.shape[:-1], -1)
@@ -88,7 +90,10 @@ class Attention(nnx.Module):
     ) -> tuple[Float[Array, "B n T D"], Any]:
         heads = self.qkv(x)
         heads = heads.reshape(*x.shape[:3], self.kv_heads, -1, self.size)
-        query, key, value = heads[..., :-2, :], heads[..., -2, :], heads[..., -1, :]
+        # One split: its transpose is one array, that of three slices a sum of three.
+        group = heads.shape[-2] - 2
+        query, key, value = jnp.split(heads, (group, group + 1), axis=-2)
+        key, value = key[..., 0, :], value[..., 0, :]
         if self.normed:
             query, key = self.query_norm(query), self.key_norm(key)
         query, key = rotate(query, turn), rotate(key, turn)
@@ -132,6 +137,22 @@ class Layer(nnx.Module):
         return x + self.mlp(self.mlp_norm(x)), kept
 
 
+def _again(run: Callable[[Array], Any], position: Array) -> Callable[[Array], Any]:
+    """`run`, of which a gradient keeps nothing but the input.
+
+    In a branch that is always taken, because XLA's CPU compiler drops the barriers of
+    jax.checkpoint, finds the two runs the same and keeps the first one's results. What
+    is in two branches it does not compare.
+    """
+
+    def nothing(x):
+        return jax.tree.map(jnp.zeros_like, jax.eval_shape(run, x))
+
+    return jax.checkpoint(
+        lambda x: jax.lax.cond(jnp.all(position >= 0), run, nothing, x)
+    )
+
+
 class Transformer(nnx.Module):
     """The decoder; call it for final hidden states, then `logits` for their scores."""
 
@@ -156,13 +177,21 @@ class Transformer(nnx.Module):
         tokens: Int[Array, "B n T"],
         position: Int[Array, "B n T"],
         attend: Attend,
+        *,
+        remat: bool = False,
     ) -> tuple[Float[Array, "B n T D"], tuple[Any, ...]]:
-        """Hidden states after the last norm, and what `attend` kept of each layer."""
+        """Hidden states after the last norm, and what `attend` kept of each layer.
+
+        With `remat` a gradient keeps each layer's input and computes the layer again:
+        a third more work for less memory. How much less is up to the order in which
+        XLA runs things: on a CPU a third was measured.
+        """
         x = jnp.take(self.embedding[...], tokens, axis=0)
         turn = angles(self.rope, self.size, position)
         kept = []
         for i, layer in enumerate(self.layers):
-            x, own = layer(x, turn, attend, i)
+            run = lambda x, layer=layer, i=i: layer(x, turn, attend, i)
+            x, own = (_again(run, position) if remat else run)(x)
             kept.append(own)
         return self.norm(x), tuple(kept)
 
@@ -199,7 +228,11 @@ def merge(config: TransformerConfig, params: Params) -> Transformer:
 
 
 def prefill(
-    model: Transformer, tokens: Int[Array, "B P"], length: Int[Array, " B"]
+    model: Transformer,
+    tokens: Int[Array, "B P"],
+    length: Int[Array, " B"],
+    *,
+    remat: bool = False,
 ) -> Prefix:
     """Keys and values of each prompt but for its last token, which opens the response.
 
@@ -207,7 +240,7 @@ def prefill(
     that the h-th token fed always predicts the h-th token of the response.
     """
     position = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    _, layers = model(tokens[:, None], position[:, None], causal())
+    _, layers = model(tokens[:, None], position[:, None], causal(), remat=remat)
     return Prefix(layers, position < length[:, None] - 1)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.benchmarks import engine as script
 from experiments.benchmarks import engine_goals, engine_jax, engine_model
-from experiments.benchmarks.engine_model import SIZES, Phase, Size
+from experiments.benchmarks.engine_model import GRADIENT, SIZES, Phase, Size
 from experiments.benchmarks.engine_profile import parts
 from experiments.benchmarks.engine_report import Memory, agreement
 from experiments.benchmarks.engine_worker import Worker
@@ -47,9 +47,24 @@ def test_scoring_and_training_by_hand():
     shape = {"item": 4, "prompts": 1, "n": 2}
     assert engine_model.scoring(TINY, **shape) == [PREFILL, forward]
     both = [Phase(3 * p.flops, 3 * p.bytes) for p in (PREFILL, forward)]
-    assert engine_model.scoring(TINY, **shape, gradient=True) == both
+    assert engine_model.scoring(TINY, **shape, passes=GRADIENT) == both
     update = Phase(0, 7 * 4 * (84 + 20 + 20))
     assert engine_model.training(TINY, **shape) == [*both, update]
+
+
+def test_lora_by_hand():
+    """Kernels twice, scores and adapters three times; only the adapters are updated.
+
+    Each rank adds 4 + 4 for the query and the output, 4 + 2 for key and value, and
+    4 + 3 for each of the MLP: 16 times 8 + 8 + 6 + 6 + 21 numbers.
+    """
+    adapters = 16 * 49
+    assert engine_model.training(TINY, item=4, prompts=1, n=2, lora=True) == [
+        Phase(2 * (2 * 2 * 84 + 3 * 3 * 8), 2 * 4 * 84),
+        Phase(2 * (2 * 4 * 104 + 3 * 2 * (3 + 4) * 8), 2 * 4 * 104),
+        Phase(3 * 2 * 6 * adapters, 3 * 4 * adapters),
+        Phase(0, 7 * 4 * adapters),
+    ]
 
 
 def test_sharing_a_prompt_saves_its_second_prefill():
@@ -88,7 +103,7 @@ def test_memory_is_held_to_its_goals():
     )
     assert [b.met for b in ask(200 * 2**20 + weights)] == [True]
     assert [b.met for b in ask(201 * 2**20 + weights)] == [False]
-    group = engine_goals.training(SIZES["small"], 4, pair=True)
+    group = engine_goals.training(SIZES["small"], 4, "pair loss")
     sides = {name: Memory("w", name, 9, 1, 5) for name in ("a", *group.peers)}
     sides["more"] = Memory("w", "more", 10, 1, 5)
     met = lambda side: [b.met for b in script.bounds("w", side, group, sides)]
@@ -128,14 +143,20 @@ def found(tmp_path_factory):
 def test_smoke(found):
     found, out = found
     rows = ["sampling", "scoring, prefix shared", "scoring, independent"]
-    rows += ["gradient, prefix shared", "gradient, independent", "SFT", "pair loss"]
+    rows += [
+        "gradient, prefix shared",
+        "gradient, independent",
+        "SFT",
+        "LoRA SFT",
+        "pair loss",
+    ]
     assert [row.work for row in found.rows] == [f"tiny: {name}" for name in rows]
     assert all(row.peer == script.ROOFLINE and row.rate > 0 for row in found.rows)
     written = json.loads(out.read_text())
     assert written["rows"] == [row._asdict() for row in found.rows]
     assert {"commit", "device", "versions", "cores", "config"} <= set(written)
     assert "| tiny: pair loss |" in out.with_suffix(".md").read_text()
-    assert len(found.limits) == 5 and all(x.flops > 0 for x in found.limits)
+    assert len(found.limits) == 6 and all(x.flops > 0 for x in found.limits)
 
 
 def test_a_run_taken_up_measures_only_what_is_missing(found, tmp_path, monkeypatch):
@@ -156,10 +177,12 @@ def test_a_run_taken_up_measures_only_what_is_missing(found, tmp_path, monkeypat
 
 def test_all_ways_did_the_same_work(found):
     checks = {c.side: c for c in found[0].checks}
-    assert len(checks) == 7 and all(c.agrees for c in checks.values())
+    assert len(checks) == 8 and all(c.agrees for c in checks.values())
     scored = checks["jsharp, scoring, independent"].values
-    sft = checks["jsharp, SFT"].values
+    sft, lora = (checks[f"jsharp, {work}"].values for work in ("SFT", "LoRA SFT"))
     assert len(sft) == 2 and sft[1] < sft[0]
+    # The adapters change nothing at first, and then less than all weights do.
+    assert lora[0] == pytest.approx(sft[0], rel=1e-6) and sft[1] < lora[1] < lora[0]
     assert np.isfinite(scored).all() and scored[0] < 0
 
 

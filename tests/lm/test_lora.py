@@ -4,15 +4,16 @@ import dataclasses
 import functools
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from tiny_llama import CONFIG, END, PAD, PARAMS, PROMPTS
+from tiny_llama import CONFIG, END, HORIZON, PAD, PARAMS, PROMPTS
 
-from jsharp.lm import huggingface, layout
-from jsharp.lm.lora import lora, merge, targeted
-from jsharp.policy import Policy
+from jsharp.lm import huggingface, layout, scorer, transformer
+from jsharp.lm.lora import Adapted, attach, lora, merge, targeted
+from jsharp.policy import Policy, Response
 
 # Hands back what it is given.
 POLICY = Policy(init=lambda key: PARAMS, sample=lambda *a: a, log_prob=lambda *a: a)
@@ -110,7 +111,7 @@ def test_an_adapter_of_another_family_is_refused(moved):
         merge(phi3, PARAMS, moved, alpha=ALPHA)
 
 
-def test_samples_and_scores_are_those_of_the_merged_weights(moved):
+def test_a_policy_samples_from_the_merge_and_scores_with_the_attached(moved):
     """The policy within hands back what it is given."""
 
     @jax.jit
@@ -118,31 +119,109 @@ def test_samples_and_scores_are_those_of_the_merged_weights(moved):
         given = ADAPTED.sample("key", adapters, prompts, 4)[1:]
         return given, ADAPTED.log_prob(adapters, prompts, response)
 
-    wanted = merged(CONFIG, PARAMS, moved), PROMPTS
     same = functools.partial(np.testing.assert_allclose, atol=1e-5)
     (*sampled, n), (*scored, response) = both(moved, PROMPTS, jnp.arange(3))
-    jax.tree.map(same, tuple(sampled), wanted)
-    jax.tree.map(same, tuple(scored), wanted)
+    jax.tree.map(same, tuple(sampled), (merged(CONFIG, PARAMS, moved), PROMPTS))
+    beside = jax.jit(functools.partial(attach, CONFIG, alpha=ALPHA))(PARAMS, moved)
+    jax.tree.map(same, tuple(scored), (beside, PROMPTS))
     assert n == 4 and response.tolist() == [0, 1, 2]
 
 
-def test_gradients_move_b_first_and_the_base_never(adapters, moved):
-    """Under a stand-in for the log-probability that depends on every weight."""
-    square = lambda params, *_: sum(jnp.sum(p**2) for p in jax.tree.leaves(params))
-    policy = POLICY._replace(log_prob=square)
+def total(way, config, params, adapters):
+    """A weighted sum of the log-probs of a few responses: a scalar to differentiate."""
+    tokens = np.random.default_rng(1).integers(9, size=(3, 2, HORIZON), dtype=np.int32)
+    response = Response(
+        jnp.asarray(tokens), jnp.full((3, 2), HORIZON), jnp.zeros((3, 2))
+    )
+    params = way(config, params, adapters, alpha=ALPHA)
+    log_prob = scorer.log_prob(params, PROMPTS, response, config=config)
+    return (log_prob * jnp.asarray([[1.0, -0.5]])).sum()
 
-    @jax.jit
-    @functools.partial(jax.grad, argnums=(0, 1))
-    def slopes(params, adapters):
-        adapted = lora(policy, CONFIG, params, rank=RANK, alpha=ALPHA)
-        return adapted.log_prob(adapters, PROMPTS, None)
 
-    base, first = slopes(PARAMS, adapters)
+BIASED = dataclasses.replace(
+    CONFIG, num_hidden_layers=1, windows=(), qkv_bias=True, out_bias=True, mlp_bias=True
+)
+
+
+@pytest.fixture(scope="module")
+def slopes():
+    """Of the attached: value and gradients to params and adapters; of the merged.
+
+    There are biases, and kernels with some projections adapted and with none.
+    """
+    params = transformer.init(jax.random.key(1), BIASED)
+    shift = lambda leaf: leaf + 0.3 if leaf.ndim == 1 else leaf
+    params = jax.tree.map(shift, params)
+    # Small, as after a step: products of large factors would round far off.
+    few = {
+        name: jax.tree.map(lambda a: 0.3 * a, pair)
+        for name, pair in random_adapters(BIASED).items()
+        if not name.endswith(("k_proj", "o_proj"))
+    }
+    ours, theirs = (functools.partial(total, way, BIASED) for way in (attach, merge))
+    attached = jax.jit(jax.value_and_grad(ours, argnums=(0, 1)))(params, few)
+    return attached, jax.jit(jax.value_and_grad(theirs, argnums=1))(params, few)
+
+
+def test_attached_they_score_and_learn_as_merged(slopes):
+    (value, (_, ours)), (wanted, theirs) = slopes
+    np.testing.assert_allclose(value, wanted, rtol=1e-5)
+    for name, pair in theirs.items():
+        for key, leaf in pair.items():
+            scale = np.abs(leaf).max()
+            assert scale > 1e-3
+            np.testing.assert_allclose(ours[name][key], leaf, atol=1e-5 * scale)
+
+
+def test_attached_the_base_has_no_gradient(slopes):
+    (_, (base, adapters)), _ = slopes
     assert not any(jnp.any(leaf) for leaf in jax.tree.leaves(base))
-    assert all(not jnp.any(pair["a"]) and jnp.any(pair["b"]) for pair in first.values())
-    base, later = slopes(PARAMS, moved)
-    assert not any(jnp.any(leaf) for leaf in jax.tree.leaves(base))
-    assert all(jnp.any(pair["a"]) and jnp.any(pair["b"]) for pair in later.values())
+    assert all(jnp.any(leaf) for leaf in jax.tree.leaves(adapters))
+
+
+def products(jaxpr):
+    """The shape of each matrix product, those of inner programs included."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation.outvars[0].aval.shape
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+def test_attached_no_product_is_as_large_as_a_kernel(moved):
+    """While the merge makes one for each kernel, and one more to differentiate it."""
+    kernels = {(16, 48), (24, 16), (16, 40), (20, 16)}
+
+    def large(way):
+        score = functools.partial(total, way, CONFIG, PARAMS)
+        shapes = [*products(jax.make_jaxpr(jax.grad(score))(moved).jaxpr)]
+        return sum(s in kernels or s[::-1] in kernels for s in shapes), len(shapes)
+
+    count, products_of_all = large(attach)
+    assert count == 0 and products_of_all > 50
+    assert large(merge)[0] >= 2 * 4 * 2
+
+
+def test_adapters_are_float32_beside_a_narrow_base(moved):
+    """Cast in the products; the merge rounds the sum once."""
+    config = dataclasses.replace(CONFIG, dtype="bfloat16")
+    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), PARAMS)
+    fresh = lora(POLICY, config, narrow, rank=RANK, alpha=ALPHA).init
+    types = lambda tree: {str(leaf.dtype) for leaf in jax.tree.leaves(tree)}
+    assert types(jax.eval_shape(fresh, jax.random.key(0))) == {"float32"}
+    is_pair = lambda leaf: isinstance(leaf, Adapted)
+    attached = attach(config, narrow, moved, alpha=ALPHA)
+    pairs = filter(is_pair, jax.tree.leaves(attached, is_leaf=is_pair))
+    assert len([*pairs]) == 8
+    for tree in (attached, merged(config, narrow, moved)):
+        assert types(tree) == {"bfloat16"}
+    path = lambda tree: tree["layers"][1]["mlp"]["down"]["kernel"]
+    pair = moved["model.layers.1.mlp.down_proj"]
+    change = ALPHA / RANK * np.asarray(pair["a"]) @ np.asarray(pair["b"])
+    wanted = jnp.asarray(path(narrow).astype(jnp.float32) + change, jnp.bfloat16)
+    found = path(merged(config, narrow, moved))
+    # Equal but for sums that float32 puts on the two sides of a rounding.
+    assert np.mean(np.asarray(found == wanted)) > 0.95
 
 
 def test_targets_choose_the_projections():

@@ -142,10 +142,15 @@ def test_no_more_logits_exist_than_asked(response):
     assert tiles and max(tiles) == 72 * 91  # 11 tiles: the least number within 7000
 
 
-def value_and_slope(response, tokens_at_once):
+def value_and_slope(response, tokens_at_once, remat=False):
     def total(params):
         per_token = token_log_prob(
-            params, PROMPTS, response, config=CONFIG, tokens_at_once=tokens_at_once
+            params,
+            PROMPTS,
+            response,
+            config=CONFIG,
+            tokens_at_once=tokens_at_once,
+            remat=remat,
         )
         return (per_token * jnp.cos(jnp.arange(HORIZON))[None, None]).sum(), per_token
 
@@ -165,6 +170,28 @@ def test_grouping_changes_nothing(response, ungrouped, tokens_at_once):
     chex.assert_trees_all_close(found, ungrouped, atol=1e-5, rtol=1e-4)
 
 
+def test_remat_changes_nothing(response, ungrouped):
+    found = value_and_slope(response, None, remat=True)
+    chex.assert_trees_all_close(found, ungrouped, atol=1e-5, rtol=1e-4)
+
+
+def test_remat_needs_less_memory():
+    """Of six layers, in the memory that the compiled gradient asks for."""
+    config = dataclasses.replace(CONFIG, num_hidden_layers=6, windows=())
+    params = jax.eval_shape(lambda: transformer.init(jax.random.key(0), config))
+    of = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
+    prompts = Prompts(of(8, 16), of(8))
+    answers = Response(of(8, 1, 64), of(8, 1), jnp.zeros((8, 1)))
+
+    def needed(remat):
+        total = lambda *data: log_prob(*data, config=config, remat=remat).sum()
+        program = jax.jit(jax.grad(total)).lower(params, prompts, answers)
+        program = program.compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert needed(True) < 0.6 * needed(False)
+
+
 def test_statistics_of_every_token(response):
     """Against float64 on the logits of each whole sequence."""
     run = jax.jit(functools.partial(token_statistics, config=CONFIG))
@@ -182,6 +209,7 @@ def test_statistics_of_every_token(response):
                 entropy=scipy.special.entr(np.exp(table)).sum(-1),
                 rank=(table > picked[:, None]).sum(-1),
                 logsumexp=scipy.special.logsumexp(row, axis=-1),
+                certainty=-np.log(table.shape[-1]) - table.mean(-1),
             )
             for x, y in zip(found, wanted, strict=True):
                 np.testing.assert_allclose(x[b, i], y, atol=2e-5)
