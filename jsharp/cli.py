@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from jsharp import heap
+
 INTERRUPTED = 130  # the status of a command stopped by Ctrl-C
 
 COMMANDS = {
@@ -27,6 +29,18 @@ COMMANDS = {
         "the most likely response to each prompt, with a certificate",
     ),
     "convert": ("jsharp.commands.convert", "a checkpoint in another dtype or sharding"),
+    "train": (
+        "jsharp.train.command",
+        "sharpen a language model: sft, ada-sft, rlhf, xpo, rloo",
+    ),
+    "evaluate": (
+        "jsharp.commands.evaluate",
+        "greedy, best-of-k, majority, coverage of a model; compare two",
+    ),
+    "diagnose": (
+        "theory.diagnose_command",
+        "what sharpening can do for a model, before it is done",
+    ),
     "pretrain": ("jsharp.pretrain.command", "train a small base model from scratch"),
 }
 
@@ -66,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The console script."""
+    if sys.argv[1:2] in (["train"], ["pretrain"]):
+        heap.keep_freed_memory()  # before XLA has threads
     status = main()
     if status == INTERRUPTED:
         # A thread of XLA that still compiles would crash an orderly exit.

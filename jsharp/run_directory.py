@@ -5,8 +5,12 @@ may leave a torn last line and lines past its last checkpoint: `forget_after` re
 both, so that a resumed run writes each line once.
 """
 
+import contextlib
+import fcntl
 import json
+import os
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,16 +19,24 @@ from jsharp import files
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 
 
-def claim(directory: Path, identity: dict[str, Any], *, resume: bool) -> None:
+def claim(
+    directory: Path,
+    identity: dict[str, Any],
+    *,
+    resume: bool,
+    allow_changes: bool | None = None,
+) -> None:
     """Write config.json, or check that the run found here has the same.
 
-    Raises ValueError, naming the field, where it has not, or where resume is False.
+    Raises ValueError, naming the field, where it has not and may not (`allow_changes`
+    is None where there is no such option), or where resume is False.
     """
     path = directory / CONFIG
     wanted = json.loads(json.dumps(identity))  # tuples become lists
-    if not path.exists():
+    if not path.exists() or (allow_changes and resume):
         files.write_json(path, wanted)
         return
+    unless = "" if allow_changes is None else ", but with --allow-changes"
     if not resume:
         raise ValueError(f"output_dir: {directory} already holds a run")
     try:
@@ -37,8 +49,27 @@ def claim(directory: Path, identity: dict[str, Any], *, resume: bool) -> None:
         if wanted.get(name) != found.get(name):
             raise ValueError(
                 f"{name}: {path} has {found.get(name)!r}, got {wanted.get(name)!r}; "
-                "a run goes on under its own config only"
+                f"a run goes on under its own config only{unless}"
             )
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Make the directory, and hold it for this process.
+
+    Raises BlockingIOError where another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            message = f"{directory}: another process works there"
+            raise BlockingIOError(message) from error
+        yield
+    finally:
+        os.close(descriptor)  # and with it the lock
 
 
 class Clock(NamedTuple):
@@ -77,9 +108,12 @@ def read(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines(True) if line.endswith("\n")]
 
 
-def forget_after(directory: Path, step: int) -> None:
-    """Drop the lines past `step`, and a torn last one."""
-    lines = [line for line in read(directory) if line["step"] <= step]
+def forget_after(
+    directory: Path, step: int, *, keep: Callable[[dict[str, Any]], bool] | None = None
+) -> None:
+    """Drop the lines past `step`, a torn last one and, at `step`, those not to keep."""
+    before = [line for line in read(directory) if line["step"] <= step]
+    lines = [x for x in before if x["step"] < step or keep is None or keep(x)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     files.write_text(directory / METRICS, text)
 

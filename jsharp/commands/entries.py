@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jsharp.commands.settings import Settings, require
+from jsharp.commands.settings import ModelSettings, Settings, require
 from jsharp.commands.stream import Record
 from jsharp.lm import huggingface
 from jsharp.lm.chat import Chat
@@ -42,16 +42,66 @@ def read_prompts(
     that comes twice, a field whose name is `taken` by the output, and a prompt that
     leaves less room.
     """
+    settings.check_output()
+    return prompts_of_file(
+        settings,
+        directory,
+        settings.input,
+        limit=settings.limit,
+        room=room,
+        taken=taken,
+    )
+
+
+def prompts_of_file(
+    settings: ModelSettings,
+    directory: Path,
+    path: Path,
+    *,
+    limit: int | None,
+    room: int,
+    taken: tuple[str, ...],
+) -> list[Entry]:
+    """`read_prompts` of any file."""
+    found = _prompt_reader(settings, directory, room).prompts(path)
+    return _prompt_entries(found, str(path), "line", limit, taken)
+
+
+def prompts_of_records(
+    settings: ModelSettings,
+    directory: Path,
+    records: Iterable[Record],
+    source: str,
+    *,
+    limit: int | None,
+    room: int,
+    taken: tuple[str, ...],
+) -> list[Entry]:
+    """`read_prompts` of objects at hand; `source` names them in errors."""
+    found = _prompt_reader(settings, directory, room).records(records, source)
+    return _prompt_entries(found, source, "number", limit, taken)
+
+
+def _prompt_reader(settings: ModelSettings, directory: Path, room: int) -> Reader:
     config = huggingface.read_config(directory, **settings.weights)
     if (longest := config.context_length - room) < 1:
         raise ValueError(
             f"--max-completion-length must leave room for a prompt in the model's "
             f"{config.context_length} positions, found {room}"
         )
-    reader = _reader(settings, directory, config, max_prompt_tokens=longest)
+    return _reader(settings, directory, config, max_prompt_tokens=longest)
+
+
+def _prompt_entries(
+    found: Iterable[Prompt],
+    source: str,
+    unit: str,
+    limit: int | None,
+    taken: tuple[str, ...],
+) -> list[Entry]:
     return [
-        Entry(found.id, found.prompt, tuple(found.ids), found.raw)
-        for found in _checked(settings, reader.prompts(settings.input), taken)
+        Entry(each.id, each.prompt, tuple(each.ids), each.raw)
+        for each in _checked(found, source, unit, limit, taken)
     ]
 
 
@@ -63,11 +113,12 @@ def read_responses(
     `more` tokens will follow a completion that is given as text. Raises ValueError as
     `read_prompts` does, and where num_tokens is not the length of the completion.
     """
+    settings.check_output()
     config = huggingface.read_config(directory, **settings.weights)
     reader = _reader(settings, directory, config)
     entries = []
-    found = reader.completions(settings.input)
-    for prompt, _, ids in _checked(settings, found, taken):
+    source, found = str(settings.input), reader.completions(settings.input)
+    for prompt, _, ids in _checked(found, source, "line", settings.limit, taken):
         is_text = prompt.raw.get("completion_ids") is None
         size = len(ids) + more * is_text
         at = f"{settings.input}, line {prompt.line}"
@@ -93,9 +144,8 @@ def read_responses(
 
 
 def _reader(
-    settings: Settings, directory: Path, config: TransformerConfig, **limits: int
+    settings: ModelSettings, directory: Path, config: TransformerConfig, **limits: int
 ) -> Reader:
-    settings.check_output()
     chat = Chat.load(directory, Tokenizer.load(directory))
     return Reader(
         chat=chat,
@@ -108,16 +158,17 @@ def _reader(
 
 
 def _checked(
-    settings: Settings,
     found: Iterable[Prompt] | Iterable[Completion],
+    source: str,
+    unit: str,
+    limit: int | None,
     taken: tuple[str, ...],
 ) -> Iterable[Any]:
     """The records up to the limit, each of which an output line can hold."""
-    limit = settings.limit
     require("limit", limit is None or limit > 0, "above 0", limit)
     for each in itertools.islice(found, limit):
         prompt = each if isinstance(each, Prompt) else each.prompt
-        at = f"{settings.input}, line {prompt.line}"
+        at = f"{source}, {unit} {prompt.line}"
         for name in taken:
             if name in prompt.raw:
                 raise ValueError(

@@ -11,7 +11,7 @@ import tyro
 from jsharp.commands import model, run
 from jsharp.commands.entries import Entry, read_prompts
 from jsharp.commands.run import Job, Tick, Work
-from jsharp.commands.settings import Settings, require
+from jsharp.commands.settings import ModelSettings, Settings, require
 from jsharp.commands.stream import Plan, Record
 from jsharp.lm import huggingface
 from jsharp.lm.mode import Mode, mode
@@ -101,15 +101,15 @@ def _load(config: Config, directory: Path, entries: Sequence[Entry]) -> Work:
                 batch=config.batch_size,
                 tolerance=config.tolerance,
             )
-            records.append(_record(config, entry, found, tokenizer, loaded.end))
+            records.append(record(config, entry, found, tokenizer, loaded.end))
             tick(1, found.expansions)
         return records
 
     return work
 
 
-def _record(
-    config: Config,
+def record(
+    config: ModelSettings,
     entry: Entry,
     found: Mode,
     tokenizer: Tokenizer,
@@ -145,11 +145,11 @@ def _record(
 def _summary(records: Iterable[Record]) -> str:
     count = exact = 0
     lower = upper = 0.0
-    for record in records:
+    for each in records:
         count += 1
-        exact += record["exact"]
-        lower += _inverse(record["mass_upper"])
-        upper += _inverse(record["mass_lower"])
+        exact += each["exact"]
+        lower += _inverse(each["mass_upper"])
+        upper += _inverse(each["mass_lower"])
     bounds = f"{lower / count:.4g} to {upper / count:.4g}"
     return f"{exact} of {count} modes exact; C_cov on these prompts: {bounds}"
 

@@ -134,11 +134,11 @@ def _load(
             found.params,
             [entries[place].ids for place in places],
             n,
-            first=places.start,
+            places=places,
             progress=progress,
             **options,
         )
-        lines = (_records(config, entries[d.index], d, tokenizer) for d in drawn)
+        lines = (_records(config, entries[d.place], d, tokenizer) for d in drawn)
         return [line for some in lines for line in some]
 
     return work

@@ -1,4 +1,4 @@
-"""The options that sample, score and mode share."""
+"""The options that commands share: which model, how prompts become ids, the files."""
 
 import dataclasses
 import json
@@ -16,13 +16,9 @@ _WHERE = ("input", "output", "overwrite")  # they do not decide what is written
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What to read, what to write, which model to ask."""
+class ModelSettings:
+    """Which model to ask, and how prompts become its ids."""
 
-    input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
-    """A file of JSON lines (.jsonl or .jsonl.gz), one record each."""
-    output: Path
-    """The JSONL file to write; OUTPUT.run.json beside it pins the settings."""
     model_name_or_path: str = model.EMBEDDED
     """A checkpoint directory; `embedded` is the small model that ships with jsharp."""
     dtype: Kind = "auto"
@@ -35,10 +31,6 @@ class Settings:
     """Add the tokenizer's special tokens (such as <s>) to a prompt that is a text."""
     chat_template_kwargs: str = "{}"
     """JSON for the template of message prompts: '{"enable_thinking": false}'."""
-    limit: int | None = None
-    """Only the first LIMIT records of the input."""
-    overwrite: bool = False
-    """Start anew, whatever the output holds; without it a run goes on."""
 
     @property
     def weights(self) -> dict[str, Any]:
@@ -57,11 +49,28 @@ class Settings:
                 f"--chat-template-kwargs must be a JSON object, found {found}"
             ) from error
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(ModelSettings):
+    """What to read, what to write, which model to ask."""
+
+    input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
+    """A file of JSON lines (.jsonl or .jsonl.gz), one record each."""
+    output: Path
+    """The JSONL file to write; OUTPUT.run.json beside it pins the settings."""
+    limit: int | None = None
+    """Only the first LIMIT records of the input."""
+    overwrite: bool = False
+    """Start anew, whatever the output holds; without it a run goes on."""
+
     def check_output(self) -> None:
         """ValueError where the output is no file that may be written."""
         output = self.output
         require("output", not output.is_dir(), "a file, not a directory", output)
         require("output", output.suffix != ".gz", "a file that is not packed", output)
+        above = next(path for path in output.absolute().parents if path.exists())
+        expected = f"a path where {above} is a directory"
+        require("output", above.is_dir(), expected, output)
         known = output.exists() and self.input.exists()
         other = not (known and output.samefile(self.input))
         require("output", other, "another file than INPUT", output)

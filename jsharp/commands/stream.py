@@ -21,6 +21,8 @@ from jsharp import files
 Record = dict[str, Any]
 Identity = dict[str, Any]
 
+ADVICE = "; choose another output, or replace it by --overwrite"  # ends most errors
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -108,8 +110,11 @@ def hold(
     `made` says what this process runs on. Raises BlockingIOError where another process
     holds the file, and otherwise as `find` does.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    except OSError as error:
+        raise OSError(f"{path}: expected a file to write to: {error}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,6 +126,21 @@ def hold(
         yield Output(descriptor, found)
     finally:
         os.close(descriptor)  # and with it the lock
+
+
+def begun_as(path: Path) -> Identity:
+    """What the run that wrote this output is; ValueError where nothing says it."""
+    beside = _beside(path)
+    if not beside.exists():
+        raise ValueError(
+            f"{path} exists and no {beside.name} says which run wrote it{ADVICE}"
+        )
+    try:
+        found = files.read_json(beside)["run"]
+        found.keys()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{beside}: expected what a run is: {error!r}") from error
+    return found
 
 
 def made_before(path: Path) -> list[dict[str, Any]]:
@@ -141,24 +161,14 @@ def _record(path: Path, identity: Identity, made: dict[str, Any], *, anew: bool)
 
 
 def _compare(path: Path, identity: Identity) -> None:
-    beside = _beside(path)
-    if not beside.exists():
-        raise ValueError(
-            f"{path} exists and no {beside.name} says which run wrote it; choose "
-            "another output, or replace it by --overwrite"
-        )
-    try:
-        found = files.read_json(beside)["run"]
-        found.keys()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{beside}: expected what a run is: {error!r}") from error
+    found = begun_as(path)
     wanted = json.loads(json.dumps(identity))  # tuples become lists
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise ValueError(
                 f"{name}: {path} was begun with {found.get(name)!r}, got "
-                f"{wanted.get(name)!r}; a run goes on under its own settings only: "
-                "choose another output, or replace it by --overwrite"
+                f"{wanted.get(name)!r}; a run goes on under its own settings "
+                f"only{ADVICE}"
             )
 
 
@@ -176,7 +186,7 @@ def _whole_chunks(path: Path, file: Iterable[bytes], plan: Plan) -> Found:
             at = plan.records(chunk).start * plan.each + 1
             raise ValueError(
                 f"{path}: lines {at} to {at + len(wanted) - 1} are not what this run "
-                "wrote; choose another output, or replace it by --overwrite"
+                f"wrote{ADVICE}"
             )
         if torn:
             return kept

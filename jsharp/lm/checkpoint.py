@@ -41,8 +41,8 @@ def restore(
 ) -> tuple[int, State] | None:
     """(step, state) of the latest step (or of `step`), None where nothing was saved.
 
-    `like` gives structure, shapes and dtypes. Raises ValueError, naming the checkpoint
-    and the leaf, where a shape or dtype is another.
+    `like` gives structure, shapes and dtypes. Raises ValueError, naming the checkpoint,
+    where it is damaged or another's, and the leaf whose shape or dtype is another.
     """
     if not directory.is_dir():
         return None
@@ -53,7 +53,15 @@ def restore(
         chosen = max(steps) if step is None else step
         if chosen not in steps:
             raise ValueError(f"{directory}: no step {chosen}, found {sorted(steps)}")
-        found = checkpointer.load_checkpointables(chosen, {"state": _host(like)})
+        try:
+            found = checkpointer.load_checkpointables(chosen, {"state": _host(like)})
+        except (ValueError, KeyError, OSError) as error:
+            place = directory / str(chosen)
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise ValueError(
+                f"{place}: expected a whole checkpoint of this run, which goes on from "
+                f"the one before where this one is deleted: {reason:.200}"
+            ) from error
     check = functools.partial(_check, directory / str(chosen))
     return chosen, jax.tree.map_with_path(check, like, found["state"])
 

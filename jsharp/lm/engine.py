@@ -29,7 +29,7 @@ _STEPS = 256  # at most, between two reports of progress
 class Generated(NamedTuple):
     """The n responses to one prompt, on the host."""
 
-    index: int  # of the prompt: `first` plus its place in the sequence
+    place: int  # of the prompt
     tokens: np.ndarray  # [n H], padded on the right
     length: np.ndarray  # [n], end token included
     finish: tuple[str, ...]  # n times "stop" or "length"
@@ -55,19 +55,23 @@ def generate(
     rows: int = 16,
     columns: int | None = None,
     stages: int | None = None,
-    first: int = 0,
+    places: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Generated]:
     """n responses to each prompt, yielded in the prompts' order as they are finished.
 
-    Prompt p's key is fold_in(key, first + p): a part of the prompts, with `first` its
-    place, gives what the whole gives, up to float rounding in which other rows of the
-    grid have no part. Raises ValueError, naming the prompt, where one is empty or holds
-    an id outside the vocabulary.
+    Prompt p's key is fold_in(key, places[p]), by default fold_in(key, p): a part of the
+    prompts, with their `places` in the whole, gives what the whole gives, up to float
+    rounding in which other rows of the grid have no part. Raises ValueError, naming the
+    prompt, where one is empty or holds an id outside the vocabulary, and unless there
+    is one place for each.
     """
     columns = n if columns is None else columns
     _check_sizes(config, end, pad, n=n, horizon=horizon, rows=rows, columns=columns)
     _check_prompts(prompts, config)
+    places = range(len(prompts)) if places is None else places
+    if len(places) != len(prompts):
+        raise ValueError(f"places: expected {len(prompts)}, got {len(places)}")
     rows = min(rows, bucket(len(prompts), 1))
     width = bucket(max(map(len, prompts), default=1), _SHORTEST)
     sizes = sampler.ring_sizes(horizon, stages)
@@ -77,7 +81,7 @@ def generate(
         _advance, params, config=config, end=end, sampling=sampling
     )
     report = progress or (lambda finished, drawn: None)
-    return _stream(grid, prompts, sizes, load, advance, first, end, report)
+    return _stream(grid, prompts, places, sizes, load, advance, end, report)
 
 
 class _Grid(NamedTuple):
@@ -88,23 +92,23 @@ class _Grid(NamedTuple):
 def _stream(
     grid: _Grid,
     prompts: Sequence[Sequence[int]],
+    places: Sequence[int],
     sizes: tuple[int, ...],
     load: Callable[..., _Grid],
     advance: Callable[..., tuple[_Grid, Array]],
-    first: int,
     end: tuple[int, ...],
     report: Progress,
 ) -> Iterator[Generated]:
     rows = grid.task.opening.shape[0]
     waiting = list(range(len(prompts)))[::-1]  # the next one last
-    place: dict[int, int] = {}  # row: the prompt in it
+    inside: dict[int, int] = {}  # row: the prompt in it
     held: dict[int, Generated] = {}  # finished before their turn
     due = finished = drawn = 0
     while due < len(prompts):
-        free = [row for row in range(rows) if row not in place]
+        free = [row for row in range(rows) if row not in inside]
         for fresh in _groups(free, waiting, prompts):
-            grid = load(grid, *_padded(fresh, prompts, rows), first)
-            place |= fresh
+            grid = load(grid, *_padded(fresh, prompts, places, rows))
+            inside |= fresh
         clock, size = int(grid.state.clock), grid.state.rings[0].key.shape[-1]
         if clock == size < sizes[-1]:
             size = next(s for s in sizes if s > size)
@@ -114,14 +118,14 @@ def _stream(
                 rings += cache.grow((old.pop(0),), size)
             grid = grid._replace(state=grid.state._replace(rings=rings))
         limit = clock + _STEPS if size == sizes[-1] else size
-        taken = np.isin(np.arange(rows), list(place))
+        taken = np.isin(np.arange(rows), list(inside))
         grid, busy = advance(grid.task, grid.state, limit, taken, bool(waiting))
-        for row in [row for row in place if not busy[row]]:
-            index = place.pop(row)
+        for row in [row for row in inside if not busy[row]]:
+            index = inside.pop(row)
             size = len(prompts[index])
-            held[index] = _collect(grid.state.rollout, row, first + index, size, end)
+            held[index] = _collect(grid.state.rollout, row, places[index], size, end)
             finished, drawn = finished + 1, drawn + int(held[index].length.sum())
-        begun = np.asarray(grid.state.rollout.length)[list(place)].sum()
+        begun = np.asarray(grid.state.rollout.length)[list(inside)].sum()
         report(finished, drawn + int(begun))
         while due in held:
             yield held.pop(due)
@@ -139,17 +143,20 @@ def _groups(
 
 
 def _padded(
-    fresh: dict[int, int], prompts: Sequence[Sequence[int]], rows: int
+    fresh: dict[int, int],
+    prompts: Sequence[Sequence[int]],
+    places: Sequence[int],
+    rows: int,
 ) -> tuple[np.ndarray, ...]:
-    """Tokens, lengths, rows and indices of some prompts; fillers have no row."""
+    """Tokens, lengths, rows and places of some prompts; fillers have no row."""
     count = bucket(len(fresh), 1)
     width = bucket(max(len(prompts[p]) for p in fresh.values()), _SHORTEST)
     tokens, length = np.zeros((count, width), np.int32), np.ones(count, np.int32)
-    row, index = np.full(count, rows, np.int32), np.zeros(count, np.int32)
+    row, place = np.full(count, rows, np.int32), np.zeros(count, np.int32)
     for i, (r, p) in enumerate(fresh.items()):
         tokens[i, : len(prompts[p])] = prompts[p]
-        length[i], row[i], index[i] = len(prompts[p]), r, p
-    return tokens, length, row, index
+        length[i], row[i], place[i] = len(prompts[p]), r, places[p]
+    return tokens, length, row, place
 
 
 @functools.partial(jax.jit, static_argnums=range(8))
@@ -175,8 +182,7 @@ def _load(
     tokens: Int[Array, "b P"],
     length: Int[Array, " b"],
     row: Int[Array, " b"],
-    index: Int[Array, " b"],
-    first: Int[Array, ""],
+    place: Int[Array, " b"],
     *,
     config: TransformerConfig,
     pad: int,
@@ -184,7 +190,7 @@ def _load(
     """Read some prompts and begin their responses in their rows."""
     model = transformer.merge(config, params)
     prefix = cache.share(transformer.prefill(model, tokens, length))
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + index)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, place)
     task, state = grid
     _, n, horizon = task.u.shape
     new = sampler.Task(

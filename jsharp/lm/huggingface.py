@@ -54,20 +54,23 @@ def load(
     Raises FileNotFoundError or ValueError, naming the file and the key or tensor; what
     is not supported is refused before any weight is read.
     """
-    directory = Path(directory)
-    config = read_config(directory, dtype=dtype, long_context=long_context)
-    end, pad = _end_and_pad(directory, config)
+    choices = {"dtype": dtype, "long_context": long_context}
+    config, end, pad, found = _opened(Path(directory), **choices)
     leaves = list(layout.leaves(config))
-    wanted = {k: v for leaf in leaves for k, v in layout.tensors(leaf).items()}
-    found = weights.find(directory, wanted)
-    if config.tie_word_embeddings and "lm_head.weight" in found:
-        _check_tied(found)
     place = _placer(leaves, sharding)
     params: Params = {}
     # The largest first: what is held beside it is then least.
     for leaf in sorted(leaves, key=lambda leaf: -math.prod(leaf.shape)):
         _insert(params, leaf.path, place(leaf, found, jnp.dtype(config.dtype)))
     return Checkpoint(config, params, end, pad)
+
+
+def check(
+    directory: str | Path, *, dtype: str | None = None, long_context: bool = False
+) -> TransformerConfig:
+    """`read_config` that refuses all that `load` does; the weights are not read."""
+    choices = {"dtype": dtype, "long_context": long_context}
+    return _opened(Path(directory), **choices).config
 
 
 def read_config(
@@ -123,6 +126,26 @@ def save(
     files.write_json(directory / GENERATION, ids)
     fetch = {leaf: _fetcher(params, leaf.path) for leaf in layout.leaves(config)}
     weights.write(directory, fetch, config.dtype, max_shard_bytes=max_shard_bytes)
+
+
+class _Opened(NamedTuple):
+    """What is known of a checkpoint before its weights are read."""
+
+    config: TransformerConfig
+    end: tuple[int, ...]
+    pad: int
+    found: dict[str, weights.Tensor]
+
+
+def _opened(directory: Path, **choices: Any) -> _Opened:
+    config = read_config(directory, **choices)
+    end, pad = _end_and_pad(directory, config)
+    leaves = layout.leaves(config)
+    wanted = {k: v for leaf in leaves for k, v in layout.tensors(leaf).items()}
+    found = weights.find(directory, wanted)
+    if config.tie_word_embeddings and "lm_head.weight" in found:
+        _check_tied(found)
+    return _Opened(config, end, pad, found)
 
 
 def _end_and_pad(

@@ -14,7 +14,7 @@ import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -71,6 +71,17 @@ class Reader:
         """
         seen: set[str] = set()
         return _raised(self._scan(Path(path), lambda n, raw: self._first(n, raw, seen)))
+
+    def records(
+        self, records: Iterable[dict[str, Any]], source: str
+    ) -> Iterator[Prompt]:
+        """As `prompts`, of objects at hand; `source` names them in errors."""
+        seen: set[str] = set()
+        for number, raw in enumerate(records, 1):
+            try:
+                yield self._first(number, raw, seen)
+            except ValueError as error:
+                raise ValueError(f"{source}, number {number}: {error}") from error
 
     def completions(self, path: str | Path) -> Iterator[Completion]:
         """As `prompts`, for scoring; one prompt's id may occur many times.

@@ -9,12 +9,11 @@ metrics.jsonl, checkpoints/<step> and, at the end, hf/ (the model in the Hugging
 layout).
 """
 
-import contextlib
 import math
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +32,7 @@ from jsharp.lm.config import TransformerConfig
 from jsharp.lm.language_model import greedy_decoder, transformer_policy
 from jsharp.lm.tokenizer import Tokenizer, character_tokenizer
 from jsharp.policy import Params, Policy, Prompts, Response
+from jsharp.preemption import stop_on_signal
 from jsharp.pretrain import demonstrations, recipe
 from jsharp.pretrain.config import Config, check, command, identity
 from jsharp.provenance import surroundings
@@ -156,7 +156,7 @@ def pretrain(config: Config) -> int:
         return 2
     run_directory.forget_after(config.output_dir, step)
     try:
-        with _stop_on_signal() as stop:
+        with stop_on_signal() as stop:
             step, state = train(run, step, state, stop)
     except FloatingPointError as error:
         print(f"jsharp pretrain: {error}", file=sys.stderr)
@@ -271,16 +271,3 @@ def _progress() -> progress.Progress:
         progress.MofNCompleteColumn(),
         console=Console(stderr=True),
     )
-
-
-@contextlib.contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets, so that a step is never torn."""
-    stop = threading.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    kept = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(numbers, kept, strict=True):
-            signal.signal(number, handler)

@@ -65,6 +65,13 @@ def test_another_shape_is_refused_by_name(tmp_path, state):
         checkpoint.restore(tmp_path, wider)
 
 
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, state):
+    checkpoint.save(tmp_path, 3, state)
+    (tmp_path / "3" / "state" / "manifest.ocdbt").write_bytes(b"")
+    with pytest.raises(ValueError, match="3: expected a whole checkpoint of this run"):
+        checkpoint.restore(tmp_path, state)
+
+
 def test_going_back_is_refused(tmp_path, state):
     """Orbax would skip the earlier step in silence."""
     checkpoint.save(tmp_path, 10, state)

@@ -39,13 +39,14 @@ def whole(seed):
     return sample(uniforms(seed, len(TEXTS), N, HORIZON), PARAMS, prompts)
 
 
-def check(found, whole, first=0):
-    assert [one.index for one in found] == list(range(first, first + len(found)))
+def check(found, whole, places=None):
+    expected = list(range(len(found))) if places is None else places
+    assert [one.place for one in found] == expected
     for one in found:
-        np.testing.assert_array_equal(one.tokens, whole.tokens[one.index])
-        np.testing.assert_array_equal(one.length, whole.length[one.index])
+        np.testing.assert_array_equal(one.tokens, whole.tokens[one.place])
+        np.testing.assert_array_equal(one.length, whole.length[one.place])
         for name in ("base_log_prob", "sampler_log_prob"):
-            seen = getattr(whole, name)[one.index]
+            seen = getattr(whole, name)[one.place]
             np.testing.assert_allclose(getattr(one, name), seen, atol=2e-5)
 
 
@@ -64,10 +65,17 @@ def test_rows_refilled_give_each_prompt_its_own_responses(seed, whole):
 
 
 def test_a_part_gives_what_the_whole_gives_and_compiles_nothing(seed, whole):
-    """Resumed at prompt 3; then all again, to the last bit."""
+    """Resumed at prompt 3; some, in another order; then all, to the last bit."""
     run = functools.partial(engine.generate, seed, PARAMS, n=N, **GRID)
     once = list(run(TEXTS))
-    check(list(run(TEXTS[3:], first=3)), whole, first=3)
+    check(
+        list(run(TEXTS[3:], places=range(3, len(TEXTS)))),
+        whole,
+        [*range(3, len(TEXTS))],
+    )
+    check(list(run([TEXTS[4], TEXTS[1]], places=[4, 1])), whole, [4, 1])
+    with pytest.raises(ValueError, match=f"places: expected {len(TEXTS)}, got 1"):
+        run(TEXTS, places=[4])
     compiled = []
     listen = lambda name, _, **kwargs: compiled.append(name)
     jax.monitoring.register_event_duration_secs_listener(listen)

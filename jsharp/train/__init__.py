@@ -1,0 +1,1 @@
+"""Sharpening a language model: rounds of sampling, scoring, selecting and fitting."""
