@@ -55,6 +55,21 @@ def test_texts_and_messages_become_the_ids_of_the_model(llama3, tmp_path):
     assert [p.ids for p in found[2:]] == [[5, 9], [3]]
 
 
+def test_records_at_hand_are_read_as_those_of_a_file(llama3, tmp_path):
+    records = [{"prompt": "Once"}, {"id": "q7", "prompt": [USER], "answer": "2"}]
+    found = list(llama3.records(records, "task x"))
+    assert found == list(llama3.prompts(written(tmp_path, *records)))
+    for bad in ({"prompt": ""}, {"id": "1", "prompt": "again"}, {"prompt_ids": [-1]}):
+        with pytest.raises(ValueError, match="^task x, number 2: ") as told:
+            list(llama3.records([records[0], bad], "task x"))
+        path = written(tmp_path, records[0], bad)
+        with pytest.raises(ValueError) as same:
+            list(llama3.prompts(path))
+        assert str(told.value) == str(same.value).replace(
+            f"{path}, line", "task x, number"
+        )
+
+
 def test_special_tokens_can_be_left_out(tmp_path):
     path = written(tmp_path, {"prompt": "Once"})
     (bare,) = reader(special=False).prompts(path)

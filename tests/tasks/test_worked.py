@@ -253,7 +253,9 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
     assert len(jsharp.tasks.load("gsm8k", test=path).held_out) == 2
 
 
-@pytest.mark.parametrize("content", [b"plain", gzip.compress(b"x" * 999)[:-9]])
+@pytest.mark.parametrize(
+    "content", [b"plain", gzip.compress(b"x" * 999)[:-9]], ids=["plain", "cut"]
+)
 def test_a_torn_gzip_is_refused(content, tmp_path):
     path = tmp_path / "bad.jsonl.gz"
     path.write_bytes(content)
