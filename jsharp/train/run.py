@@ -148,8 +148,8 @@ def _fit(
     plan, config = work.plan, work.plan.config
     lines = _examples(work, r)
     frozen = work.base.params if plan.trainee.adapts else {}
-    if not plan.recipe.own:  # nobody asks for the base before the round has ended
-        work.base.drop()
+    if not (plan.trainee.adapts or plan.recipe.own):
+        work.base.drop()  # nobody asks for it before the round has ended
     arrays = functools.partial(
         batch,
         size=config.batch_size,

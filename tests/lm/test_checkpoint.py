@@ -67,7 +67,7 @@ def test_another_shape_is_refused_by_name(tmp_path, state):
 
 def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, state):
     checkpoint.save(tmp_path, 3, state)
-    (tmp_path / "3" / "state" / "manifest.ocdbt").write_bytes(b"")
+    (tmp_path / "3" / "state" / "_METADATA").write_bytes(b"{")
     with pytest.raises(ValueError, match="3: expected a whole checkpoint of this run"):
         checkpoint.restore(tmp_path, state)
 

@@ -108,6 +108,8 @@ def test_bfloat16_is_close_and_its_masters_are_float32(checkpoint, examples):
     for key in ("loss", "logps/chosen", "grad_norm"):
         assert found[key] == pytest.approx(metrics[key], rel=0.05), key
         assert found[key] != metrics[key]  # it was not computed in float32
+    drawn = built("rlhf", "bfloat16")[0].draw({}, whole)  # what is sampled and saved
+    assert {leaf.dtype for leaf in jax.tree.leaves(drawn)} == {jnp.dtype("bfloat16")}
     size = metrics["grad_norm"]
     gaps = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), whole, rough)
     assert np.sqrt(sum(jax.tree.leaves(gaps))) < 0.1 * size

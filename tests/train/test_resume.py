@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_run import RULE, SIZES, contents, lines, steps
 
@@ -101,6 +102,8 @@ def test_every_phase(tmp_path, train, words, whole, monkeypatch, capsys, name):
             else:
                 assert train(name, directory, *options) == 143
                 assert "the same command goes on" in capsys.readouterr().err
+                done = len(steps(directory))
+                assert (directory / "checkpoints" / str(done)).is_dir()
         sizes.append(len(contents(directory)["metrics"]))
     assert len(set(sizes)) > 3  # or it was always the same place
     assert not (directory / "hf").exists()
@@ -122,6 +125,23 @@ def test_the_rate_falls_to_the_end_of_the_run(whole):
     ]
     epochs = [line["epoch"] for line in steps(whole("rloo"))]
     assert epochs == pytest.approx([0.5, 1, 1.5, 2, 2.5, 3])
+
+
+def test_who_draws(whole):
+    """rloo from the policy of its step; xpo from the policy, then from the base; the
+    first evaluation is of the base, and the last one is not."""
+    assert max(line["sharpen/drift"] for line in steps(whole("rloo"))) < 1e-4
+    gap = lambda line: abs(np.subtract(line["logprob_sampler"], line["logprob_base"]))
+    made = [sorted((whole(name) / "rounds").glob("*examples*"))[-1] for name in RUNS]
+    _, xpo, rloo = (np.array([gap(line) for line in lines(path)]) for path in made)
+    assert (rloo > 1e-4).all()
+    assert (xpo[:, 0] > 1e-4).all() and (xpo[:, 1] < 1e-4).all()
+    for name in RUNS:
+        first, *_, last = sorted(
+            (whole(name) / "eval").glob("*.jsonl"), key=lambda path: int(path.stem)
+        )
+        assert max(gap(line) for line in lines(first) if line["sample_id"] >= 0) < 1e-4
+        assert max(gap(line) for line in lines(last) if line["sample_id"] >= 0) > 1e-3
 
 
 def test_a_finished_run_says_the_same_again(whole, train, words, tmp_path):
