@@ -14,9 +14,9 @@ from jsharp.commands.stream import Record
 from theory import diagnose_report, prediction
 from theory.diagnose_config import Check, Config
 from theory.diagnose_jobs import MODES, PILOT, Asked, prepare
-from theory.diagnosis import certified, ties
+from theory.diagnosis import unique
 from theory.findings import Options, findings
-from theory.pilot import Known, Pilot, known, pilot, read
+from theory.pilot import Known, Pilot, drawn, known, pilot, read
 from theory.prices import Goal
 
 DIAGNOSIS = "diagnosis.json"
@@ -52,8 +52,8 @@ def _guarded(work: Callable[[], None], status: int) -> int:
 
 def _conclude(config: Config, asked: Asked) -> None:
     """Everything behind the draws, written and shown; the same from the same files."""
-    sampled = read(config.output_dir / PILOT)
-    draws, modes = pilot(sampled), None
+    path = config.output_dir / PILOT
+    draws, modes = drawn(path), None
     if asked.modes is not None:
         modes = list(files.read_lines(config.output_dir / MODES))
     everything = known(draws, modes)
@@ -69,7 +69,7 @@ def _conclude(config: Config, asked: Asked) -> None:
     found = findings(
         draws,
         everything,
-        results.scores(sampled.samples),
+        results.scores(read(path).samples),
         mode_marks(draws, everything, modes),
         options,
     )
@@ -92,10 +92,16 @@ def _options(config: Config) -> dict[str, Any]:
     return given | {"draws": config.num_generations}
 
 
-def _maximisers(draws: Pilot, known: Known) -> dict[str, list[int]]:
-    """y* of each prompt where it is certain, by id."""
-    found = zip(draws.ids, known.maximiser, certified(known), strict=True)
-    return {id: list(tokens) for id, tokens, sure in found if sure}
+def _maximisers(draws: Pilot, known: Known) -> dict[str, dict[str, list[int]]]:
+    """y* of each prompt where it is certain and not tied, by id."""
+    found = zip(
+        *(draws.ids, draws.prompts, known.maximiser, unique(known)), strict=True
+    )
+    return {
+        id: {"prompt_ids": list(prompt), "completion_ids": list(tokens)}
+        for id, prompt, tokens, sure in found
+        if sure
+    }
 
 
 def mode_marks(
@@ -105,14 +111,14 @@ def mode_marks(
 
     None where no answers are known.
     """
-    if draws.correct is None:
+    if draws.correct is None or draws.greedy_correct is None:
         return None
     marks = np.full(len(draws.ids), np.nan)
-    sure = certified(known) & (ties(known) == 1)
     found = {record["id"]: record for record in modes or ()}
-    for i in np.flatnonzero(sure).tolist():
+    for i in np.flatnonzero(unique(known)).tolist():
         best = known.maximiser[i]
-        mark = dict(zip(draws.tokens[i], draws.correct[i].tolist(), strict=True))
+        mark = {draws.greedy[i]: bool(draws.greedy_correct[i])}
+        mark |= dict(zip(draws.tokens[i], draws.correct[i].tolist(), strict=True))
         if best not in mark:
             mark[best] = found[draws.ids[i]]["correct"]
         marks[i] = mark[best]
@@ -134,8 +140,16 @@ def _check(config: Check) -> None:
     table, maximisers, content = prediction.load(config.diagnosis)
     options = content["options"]
     path = config.eval_dir / results.RESPONSES
+    answers = pilot(read(path))
+    same = prediction.compare_runs(content, path)
     measured = prediction.measure(
-        pilot(read(path)), maximisers, level=options["level"], seed=options["seed"]
+        answers,
+        maximisers if same else {},
+        level=options["level"],
+        seed=options["seed"],
     )
     n = options["draws"] if config.num_generations is None else config.num_generations
-    diagnose_report.show_check(prediction.check(table, measured, draws=n), n)
+    found = prediction.check(table, measured, draws=n)
+    prompts = prediction.identified(answers)
+    matched = sum(prompt in maximisers for prompt in prompts) if same else None
+    diagnose_report.show_check(found, n, len(prompts), matched)

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from jsharp.commands.questions import Part
-from jsharp.commands.settings import ModelSettings, require
+from jsharp.commands.settings import Kind, ModelSettings, require
 
 _INSIDE = ("eps", "delta", "rho", "level")
 _COUNTS = ("max_completion_length", "limit", "dimension", "batch_size", "chunk_size")
@@ -28,13 +28,13 @@ class Config(ModelSettings):
     and written to OUTPUT_DIR/diagnosis.json:
 
     coverage: C_cov = mean of 1/pi(y*|x) (Eq 6) and its profile, the share of prompts
-    where 1/pi(y*|x) >= M (profile.csv, profile.png). Sharpening can only teach what the
-    draws contain: a hard prompt needs about 1/pi(y*|x) of them. Where y* is not
-    certain: the likeliest draw bounds 1/pi(y*|x) from above, always; and a response of
-    mass p is missed by N draws with probability (1-p)^N, which bounds it from below
+    where 1/pi(y*|x) >= M (profile.csv, profile.png). Sharpening by SFT can only teach
+    what the draws contain: a hard prompt needs about 1/pi(y*|x) of them. Where y* is
+    not certain: the likeliest draw bounds 1/pi(y*|x) from above, always; and a response
+    of mass p is missed by N draws with probability (1-p)^N, which bounds it from below
     with confidence 1 - LEVEL/2 (of max pi: pi(Y*|x) may be larger where y* is tied).
-    Over the law of prompts (LEVEL/2 more) the mean of 1/pi has no upper bound from any
-    number of prompts, as one rare hard prompt may decide it; E min(1/pi, M) has.
+    Over the law of prompts (LEVEL/2 more) nothing bounds the mean of 1/pi from above,
+    as one rare hard prompt may decide it; E min(1/pi, M) is bounded.
 
     margin: log pi(y1|x) - log pi(y2|x) of the two likeliest responses.
 
@@ -44,10 +44,16 @@ class Config(ModelSettings):
     lift: accuracy of the best of k by log-probability, k = 1, 2, 4, ..., N, and of y*,
     which is where sharpening ends.
 
-    price: the least N and n for (EPS, DELTA): all but EPS of the prompts answer y* with
-    probability 1 - DELTA; and the cheapest algorithm by its theorem.
+    price: for (EPS, DELTA), all but EPS of the prompts answer y* with probability 1 -
+    DELTA: the least N, an n that is only sufficient, and the cheapest algorithm by its
+    theorem. All guarantees assume that the target is in Pi; the costs of regression and
+    XPO are optimistic (C_conc = C_cov, least R_max).
 
-    Every bound says what it assumes. Killed at any instant, the same command goes on.
+    Every bound says what it assumes. Intervals [low, high] are percentile bootstraps
+    over prompts: approximate, too narrow for few prompts, of width zero where all of
+    them agree. From fewer than 20 prompts the verdict claims nothing by them.
+
+    It all is computed in float32. Killed at any instant, the same command goes on.
     Later, with the responses of `jsharp evaluate` of the sharpened model,
     jsharp diagnose --check DIAGNOSIS.json EVAL_DIR compares prediction and measurement.
 
@@ -61,6 +67,8 @@ class Config(ModelSettings):
     """A checkpoint directory; `embedded` is the small model that ships with jsharp."""
     prompts: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROMPTS")]
     """A task, or a file of prompts (.jsonl or .jsonl.gz)."""
+    dtype: Kind = "float32"
+    """float32 alone: in bfloat16 log-probabilities are off by nats, and bounds void."""
     output_dir: Path
     """Where everything goes."""
     grader: str | None = None
@@ -90,7 +98,7 @@ class Config(ModelSettings):
     dimension: int = 10
     """d of the bound on XPO's extrapolation coefficient, of a linear class."""
     level: float = 0.05
-    """Each interval misses with at most this probability."""
+    """Each bound misses with at most this probability, each bootstrap about with it."""
     seed: int = 0
     """What all draws, and the resampling, depend on."""
     batch_size: int = 64
@@ -102,6 +110,8 @@ class Config(ModelSettings):
 
     def check(self) -> None:
         """ValueError for the first option out of its domain."""
+        exact = self.dtype == "float32"
+        require("dtype", exact, "float32, whose rounding bounds allow", self.dtype)
         for name in _INSIDE:
             found = getattr(self, name)
             require(name, 1e-12 <= found < 1, "in [1e-12, 1)", found)
@@ -124,9 +134,13 @@ class Check:
     """Compare what a diagnosis predicted with what the sharpened model did.
 
     EVAL_DIR/responses.jsonl holds its responses, drawn at temperature 1 and scored
-    under the base (jsharp evaluate --base-model-name-or-path). Each predicted figure
-    of best of N is "within" its interval, "near" where only the intervals overlap, else
-    "below" or "above". Perfect training on best-of-N data gives what is predicted.
+    under the base that was diagnosed (jsharp evaluate --base-model-name-or-path, with
+    --dtype float32): another base is refused. "hits", how often a draw is y*, is over
+    the prompts where y* is certain and not tied; of other prompts than those that were
+    diagnosed there is none, and the rest is shown for what it is worth. Each predicted
+    figure of best of N is "within" its interval, "near" where only the intervals
+    overlap, else "below" or "above". Perfect training on best-of-N data gives what is
+    predicted.
 
     Example: jsharp diagnose --check diagnosis/diagnosis.json after -n 32
     """

@@ -23,7 +23,7 @@ from jsharp.lm.mode import mode as search
 from jsharp.lm.tokenizer import Tokenizer
 from jsharp.policy import Response
 from theory.diagnose_config import Config
-from theory.pilot import Pilot, pilot, read
+from theory.pilot import Pilot, drawn
 
 PILOT, MODES = "pilot.jsonl", "modes.jsonl"
 _STARTS = 8  # draws that the search for a mode begins with
@@ -150,7 +150,7 @@ def _drawing(
 def _searching(
     config: Config, asked: Questions, loaded: Checkpoint, speaker: Speaker
 ) -> Work:
-    draws = pilot(read(config.output_dir / PILOT))
+    draws = drawn(config.output_dir / PILOT)
 
     def work(places: range, tick: Tick) -> list[Record]:
         lines = []

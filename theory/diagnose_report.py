@@ -39,13 +39,20 @@ def show(found: Mapping[str, Any], options: Options, directory: Path) -> None:
     _say(
         f"{modes['prompts']} prompts, {modes['draws']} draws each; y* is certain on "
         f"{modes['certified']} ({modes['by_search']} by search, the others since it "
-        f"outweighs all that was not drawn), tied on {modes['tied']}. Intervals hold "
-        f"with {sure}."
+        f"outweighs all that was not drawn), tied on {modes['tied']}. Bounds (from, "
+        f"to) hold with {sure}. Intervals [low, high] are percentile bootstraps over "
+        f"prompts: approximate, too narrow for few prompts, of width zero where all "
+        f"agree."
     )
     _table("Coverage", ("", "from", "to", "holds"), _coverage_rows(found, options))
     _table("Price", ("", "from", "to", "what"), _price_rows(found["price"], options))
     columns = ("algorithm", "n", "N", "m, least", "m, at most")
     _table("Cost of the guarantee", columns, _algorithm_rows(found["price"]))
+    _say(
+        "All of these assume realisability: the target is in Pi. The costs of "
+        "regression and XPO are optimistic: C_conc := C_cov, the least R_max. N is the "
+        "least; n is only sufficient."
+    )
     columns = ("best of", "accuracy, %", "over one draw", "over greedy")
     _table(
         "Lift, by log-probability", (*columns, "log pi", "tokens"), _lift_rows(found)
@@ -62,7 +69,11 @@ def _coverage_rows(found: Mapping[str, Any], options: Options) -> list[tuple]:
     certain = found["modes"]["certified"] == found["modes"]["prompts"]
     here = "on these prompts" + (", exact" if certain else "")
     rows = [
-        ("C_cov", *_ends(cover["C_cov"]), f"{here}; over mu nothing bounds a mean"),
+        (
+            "C_cov",
+            *_ends(cover["C_cov"]),
+            f"{here}; over mu nothing bounds it from above",
+        ),
         (f"C_cov,g, g = {cover['gamma']:g}", *_ends(cover["C_cov_g"]), _HERE),
     ]
     for cut in cover["truncated"]:
@@ -88,10 +99,10 @@ def _coverage_rows(found: Mapping[str, Any], options: Options) -> list[tuple]:
 
 def _price_rows(price: Mapping[str, Any], options: Options) -> list[tuple]:
     goal = options.goal
-    asked = f"best of N finds y* w.p. {1 - goal.delta:g} on {1 - goal.eps:g} of them"
+    asked = f"least: finds y* w.p. {1 - goal.delta:g} on {1 - goal.eps:g}"
     over = price["N_mu"]
     return [
-        ("N", *_ends(price["N"]), f"{asked}, these prompts, exact law"),
+        ("N", *_ends(price["N"]), f"{asked} of these prompts, exact law"),
         (
             "N over mu",
             *(_ends(over) if over else ("", "")),
@@ -103,7 +114,7 @@ def _price_rows(price: Mapping[str, Any], options: Options) -> list[tuple]:
             "n of Thm 4.1",
             _number(price["n"]),
             "",
-            f"log|Pi| = {goal.log_class:g}: a guess for a transformer",
+            f"sufficient; log|Pi| = {goal.log_class:g}: a guess for a transformer",
         ),
         ("beta of Thm 4.2", _number(price["beta"]), "", "at most, with this margin"),
     ]
@@ -156,8 +167,10 @@ def _reward_rows(rewards: Iterable[Mapping[str, Any]]) -> list[tuple]:
     ]
 
 
-def show_check(findings: Sequence[Finding], draws: int) -> None:
-    """Predicted against measured."""
+def show_check(
+    findings: Sequence[Finding], draws: int, prompts: int, matched: int | None
+) -> None:
+    """Predicted against measured; `matched` prompts have hits, None: other prompts."""
     rows = [
         (
             finding.name,
@@ -169,6 +182,15 @@ def show_check(findings: Sequence[Finding], draws: int) -> None:
     ]
     title = f"One draw of the sharpened model, as best of {draws} of the base"
     _table(title, ("", "predicted", "measured", "outcome"), rows)
+    if matched is None:
+        _say(
+            "other prompts: the questions are not those that were diagnosed, or marked "
+            "otherwise. hits are not matched; the prediction is for the others."
+        )
+        return
+    _say(
+        f"hits are over {matched} of {prompts} prompts: where y* is certain, not tied."
+    )
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

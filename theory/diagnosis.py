@@ -88,6 +88,12 @@ def ties(known: Known) -> Int[np.ndarray, " B"]:
     return _tied(known).sum(1)
 
 
+def unique(known: Known) -> Bool[np.ndarray, " B"]:
+    """Where y* is certain, and nothing is tied with it."""
+    alone = known.tied <= known.mass[:, 0] * math.exp(TIED)  # 0 without a search
+    return certified(known) & (ties(known) == 1) & alone
+
+
 def near_maximisers(known: Known, *, gamma: float, level: float) -> Bounds:
     """Bounds on pi(Y*_g(x)|x), for C_cov,g; nothing is assumed unique.
 
@@ -125,7 +131,10 @@ def margins(known: Known, *, level: float) -> Bounds:
     above = np.maximum(np.exp(second), _elsewhere(known, level))
     low = np.log(np.maximum(top.low / above, 1.0))
     high = np.maximum(low, np.log(top.high) - second)
-    settled = np.isclose(low, high, rtol=0, atol=TIED)
+    # Sure is only what needs no draw: any response left over may be the second.
+    sure = np.maximum(np.exp(second), np.minimum(known.unseen, known.ceiling))
+    least = np.log(np.maximum(top.low / sure, 1.0))
+    settled = np.isclose(least, high, rtol=0, atol=TIED)
     return Bounds(low, high, top.exact & settled)
 
 

@@ -14,7 +14,7 @@ from jsharp.selection import coverage_at_k
 from jsharp.stats import Interval, mean_interval
 from theory import diagnosis, prices, signals
 from theory.advice import advice
-from theory.diagnosis import Bounds
+from theory.diagnosis import Bounds, Masses
 from theory.pilot import Known, Pilot
 from theory.precision import TIE
 from theory.prediction import predictions
@@ -47,7 +47,8 @@ def findings(
         *(pilot.log_prob, pilot.length, pilot.correct, pilot.greedy_correct), **seeded
     )
     mass = diagnosis.maximisers(known, level=options.level / 2)
-    hits = {step.k: _hits(mass, step.k, **seeded) for step in steps}
+    alone = mass.low[diagnosis.unique(known)]
+    hits = {step.k: _hits(alone, step.k, **seeded) for step in steps}
     found = {
         "modes": _modes(known),
         "coverage": _coverage(known, mass, options),
@@ -73,11 +74,11 @@ def _modes(known: Known) -> dict[str, int]:
     }
 
 
-def _hits(mass: Bounds, draws: int, *, level: float, seed: int) -> Interval | None:
-    """Mean over certified prompts of P[best of N is y*]."""
-    if not mass.exact.any():
+def _hits(mass: Masses, draws: int, *, level: float, seed: int) -> Interval | None:
+    """Mean of P[best of N is y*] over the prompts where y* is certain and not tied."""
+    if not len(mass):
         return None
-    found = prices.found_by(mass.low[mass.exact], draws)
+    found = prices.found_by(mass, draws)
     return mean_interval(found, level=level, seed=seed)
 
 
@@ -117,7 +118,7 @@ def _margin(known: Known, options: Options) -> dict[str, Any]:
             {"share": q, "low": at(bounds.low, q), "high": at(bounds.high, q)}
             for q in _QUANTILES
         ],
-        "at_eps": reached(bounds.low, eps=options.goal.eps),
+        "at_half_eps": reached(bounds.low, eps=options.goal.eps / 2),
     }
 
 
@@ -164,7 +165,7 @@ def _accuracy(pilot: Pilot, right, *, level: float, seed: int) -> dict[str, Any]
 def _price(known: Known, mass: Bounds, options: Options) -> dict[str, Any]:
     goal, half = options.goal, options.level / 2
     top = diagnosis.likeliest(known, level=half)
-    margin = reached(diagnosis.margins(known, level=half).low, eps=goal.eps)
+    margin = reached(diagnosis.margins(known, level=half).low, eps=goal.eps / 2)
     cover = diagnosis.coverage(mass)
     need = [
         prices.draws_needed(side, delta=goal.delta) for side in (mass.high, mass.low)

@@ -4,7 +4,7 @@ From the records of jsharp/commands/responses.py; with modes, the records of the
 search, where they were asked for.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,11 +25,14 @@ class Pilot(NamedTuple):
     """The draws, all at temperature 1 from the policy that is diagnosed."""
 
     ids: tuple[str, ...]  # of the B prompts
+    prompts: tuple[Tokens, ...]
     tokens: tuple[tuple[Tokens, ...], ...]  # [B][N]
     log_prob: Float[np.ndarray, "B N"]  # log pi_base(y|x)
     length: Int[np.ndarray, "B N"]
     cut: Bool[np.ndarray, "B N"]  # stopped by the length limit
     correct: Bool[np.ndarray, "B N"] | None
+    greedy: tuple[Tokens, ...]  # no draw, but a response of known mass
+    greedy_log_prob: Float[np.ndarray, " B"]
     greedy_correct: Bool[np.ndarray, " B"] | None
 
 
@@ -73,6 +76,24 @@ def read(path: Path) -> Sampled:
     return sampled
 
 
+def drawn(path: Path) -> Pilot:
+    """The draws of a base, which are scored as exactly as the bounds suppose.
+
+    Raises as `read` and `pilot` do, and ValueError where the log-probability under
+    which a response was drawn and the teacher-forced one are not those of one law.
+    """
+    sampled = read(path)
+    # Greedy responses are left out: that sampler gives all its mass to one token.
+    apart = lambda record: abs(record["logprob_base"] - record["logprob_sampler"])
+    worst = max(apart(record) for group in sampled.samples for record in group)
+    if not worst <= ROUNDING:
+        raise ValueError(
+            f"{path}: expected logprob_base and logprob_sampler within {ROUNDING:g} "
+            f"nats, found {worst:.3g} between them: no bound would hold"
+        )
+    return pilot(sampled)
+
+
 def pilot(sampled: Sampled) -> Pilot:
     """The records as arrays.
 
@@ -86,6 +107,7 @@ def pilot(sampled: Sampled) -> Pilot:
     greedy = np.array([record["correct"] for record in sampled.greedy])
     return Pilot(
         ids=tuple(record["id"] for record in sampled.greedy),
+        prompts=tuple(tuple(record["prompt_ids"]) for record in sampled.greedy),
         tokens=tuple(
             tuple(tuple(r["completion_ids"]) for r in group)
             for group in sampled.samples
@@ -94,19 +116,22 @@ def pilot(sampled: Sampled) -> Pilot:
         length=column("num_tokens").astype(int),
         cut=column("finish_reason") == "length",
         correct=column("correct").astype(bool) if marked else None,
+        greedy=tuple(tuple(record["completion_ids"]) for record in sampled.greedy),
+        greedy_log_prob=np.array([float(r["logprob_base"]) for r in sampled.greedy]),
         greedy_correct=greedy.astype(bool) if marked else None,
     )
 
 
 def known(pilot: Pilot, modes: Iterable[Record] | None = None) -> Known:
-    """What is known for sure from the draws, and from the search's records if any.
+    """What is known for sure from the responses, and the search's records if any.
 
-    A response is known by its tokens; all log-probabilities may be off by `ROUNDING`.
+    A response is known by its tokens; all log-probabilities may be off by `ROUNDING`,
+    those of the search by its own rounding more: so far apart its ties may be.
     """
     by_id = {record["id"]: record for record in modes or ()}
     rows = [
-        _ranked(tokens, log_prob, by_id.get(id))
-        for id, tokens, log_prob in zip(*pilot[:3], strict=True)
+        _ranked(seen, by_id.get(id))
+        for id, seen in zip(pilot.ids, _seen(pilot), strict=True)
     ]
     log_mass = np.full((len(rows), max(len(order) for order, _ in rows)), -np.inf)
     for row, (_, masses) in zip(log_mass, rows, strict=True):
@@ -120,26 +145,33 @@ def known(pilot: Pilot, modes: Iterable[Record] | None = None) -> Known:
     searched = np.array([record.get("exact", False) for record in found], bool)
     top = np.array([record.get("mass_upper", 1.0) for record in found], float)
     rounding = np.array([record.get("rounding", 0.0) for record in found], float)
-    above = np.minimum(np.maximum(top, mass[:, 0]) * np.exp(rounding), 1.0)
+    above = np.where(searched, mass[:, 0], np.maximum(top, mass[:, 0]))
     return Known(
         log_mass=log_mass,
         place=np.array(place),
-        unseen=np.clip(1 - mass.sum(1) * np.exp(-ROUNDING), 0.0, 1.0),
+        unseen=np.clip(1 - mass.sum(1) * np.exp(-ROUNDING - rounding), 0.0, 1.0),
         searched=searched,
         tied=np.where(searched, top, 0.0),
-        ceiling=np.where(searched, mass[:, 0], above),
+        ceiling=np.minimum(above * np.exp(rounding), 1.0),
         maximiser=tuple(next(iter(order)) for order, _ in rows),
     )
 
 
+def _seen(pilot: Pilot) -> Iterator[dict[Tokens, float]]:
+    """log pi(y|x) of each prompt's distinct draws, and of its greedy response."""
+    greedy = zip(pilot.greedy, pilot.greedy_log_prob.tolist(), strict=True)
+    rows = zip(greedy, pilot.tokens, pilot.log_prob.tolist(), strict=True)
+    for first, tokens, log_prob in rows:
+        yield dict([first, *zip(tokens, log_prob, strict=True)])
+
+
 def _ranked(
-    tokens: Sequence[Tokens], log_prob: np.ndarray, mode: Record | None
+    seen: dict[Tokens, float], mode: Record | None
 ) -> tuple[dict[Tokens, int], list[float]]:
     """Distinct responses, each with its rank, and log pi(y|x) in that order.
 
     A certified mode comes first, whatever rounding says of the others.
     """
-    seen = dict(zip(tokens, log_prob.tolist(), strict=True))
     first: Tokens | None = None
     if mode is not None:
         response = tuple(mode["completion_ids"])

@@ -19,6 +19,7 @@ from theory.signals import Step
 
 NAMES = ("accuracy", "log_prob", "length", "hits")  # hits: how often it is y*
 Table = dict[str, Interval | None]
+Prompt = tuple[str, Tokens]  # its id and its tokens
 
 
 class Finding(NamedTuple):
@@ -49,17 +50,18 @@ def _named(name: str, k: int) -> str:
 
 
 def measure(
-    pilot: Pilot, maximisers: Mapping[str, Tokens], *, level: float, seed: int
+    pilot: Pilot, maximisers: Mapping[Prompt, Tokens], *, level: float, seed: int
 ) -> Table:
     """The same figures of one draw of a model, from its responses.
 
-    `maximisers` has y* of those prompts where it is known; "hits" is over them.
+    `maximisers` has y* of the prompts where it is certain, not tied; "hits" is over
+    them.
     """
     mean = lambda value: mean_interval(value.mean(1), level=level, seed=seed)
     rows = [
-        [y == maximisers[id] for y in tokens]
-        for id, tokens in zip(pilot.ids, pilot.tokens, strict=True)
-        if id in maximisers
+        [y == maximisers[prompt] for y in tokens]
+        for prompt, tokens in zip(identified(pilot), pilot.tokens, strict=True)
+        if prompt in maximisers
     ]
     return {
         "accuracy": None if pilot.correct is None else mean(pilot.correct),
@@ -67,6 +69,11 @@ def measure(
         "length": mean(pilot.length),
         "hits": mean(np.array(rows)) if rows else None,
     }
+
+
+def identified(pilot: Pilot) -> list[Prompt]:
+    """What tells a prompt from all others: an id alone may name another one."""
+    return list(zip(pilot.ids, pilot.prompts, strict=True))
 
 
 def check(prediction: Table, measured: Table, *, draws: int) -> list[Finding]:
@@ -98,7 +105,35 @@ def _finding(
     return Finding(name, predicted, measured, outcome)
 
 
-def load(path: Path) -> tuple[Table, dict[str, Tokens], dict[str, Any]]:
+def compare_runs(content: Mapping[str, Any], responses: Path) -> bool:
+    """Whether responses are to the questions of the diagnosis that has this `content`.
+
+    Raises ValueError or FileNotFoundError, where their log-probabilities are not those
+    of the base that was diagnosed, or nothing says so.
+    """
+    path = responses.with_name(responses.name + ".run.json")
+    if not path.is_file():
+        raise FileNotFoundError(f"expected the run of the responses, found no {path}")
+    try:
+        run = dict(files.read_json(path)["run"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: expected what a run was of: {error!r}") from error
+    # An evaluation names its base so; a run that asks one model has it as the base.
+    prefix = "base/" if run.get("command") == "evaluate" else "model/"
+    found = {
+        f"model/{name.removeprefix(prefix)}": digest
+        for name, digest in run.items()
+        if name.startswith(prefix)
+    }
+    if found != content["model"]:
+        raise ValueError(
+            f"{path}: expected the base that was diagnosed, {content['model']}, found "
+            f"{found or 'none'}: give it to jsharp evaluate --base-model-name-or-path"
+        )
+    return all(run.get(name) == value for name, value in content["questions"].items())
+
+
+def load(path: Path) -> tuple[Table, dict[Prompt, Tokens], dict[str, Any]]:
     """The predictions, the maximisers and all the rest of a diagnosis.json.
 
     Raises FileNotFoundError, or ValueError naming the field, where it is none.
@@ -111,7 +146,12 @@ def load(path: Path) -> tuple[Table, dict[str, Tokens], dict[str, Any]]:
             name: None if value is None else Interval(*map(float, value))
             for name, value in content["predictions"].items()
         }
-        known = {id: tuple(y) for id, y in content["maximisers"].items()}
+        known = {
+            (id, tuple(found["prompt_ids"])): tuple(found["completion_ids"])
+            for id, found in content["maximisers"].items()
+        }
+        for name in ("model", "questions"):
+            dict(content[name])
         for name in ("level", "seed", "draws"):
             content["options"][name]
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -111,13 +111,14 @@ def prices(
 
     fixed N       n of the proof and the exact N at eps/2, delta/2        Thm 4.1'
     adaptive N    n of the proof, E[N_mu]                                 Thm D.1
-    regression    2 x 8 C log(|Pi|/rho)/(delta eps)^2, C_conc = C_cov     Thm 4.2
-    XPO           2 T, T-1 = 13800 (2R)^2 SEC L/(eps delta beta)^2        Thm 4.3
+    regression    2 x 8 C log(|Pi|/rho)/(delta eps/2)^2, C_conc = C_cov   Thm 4.2
+    XPO           2 T, T-1 = 13800 (2R)^2 SEC L/(eps/2 delta beta)^2      Thm 4.3
                   SEC = 16 (d+1) log(1 + 8T/(d+1))/log 9, linear class    Lem J.5
 
-    `margin` is log(1+g_m) on all but eps of the prompts. Favourable to the last two:
-    C_conc = C_cov is what Lem 4.1 grants pi*_beta, other members may need more; XPO has
-    beta = margin/log(2|Y|/delta) and R_max = V_max = 1 + margin + log C_cov.
+    `margin` is log(1+g_m) on all but eps/2 of the prompts; the other eps/2 is for bias
+    and fit. Where it is 0, the last two promise nothing. Favourable to them: C_conc =
+    C_cov is what Lem 4.1 grants pi*_beta, other members may need more; XPO has beta =
+    margin/log(2|Y|/delta) and R_max = V_max = 1 + margin + log C_cov.
     """
     log_size = goal.log_class - math.log(goal.rho)
     need = lambda m: least_draws(
@@ -125,7 +126,8 @@ def prices(
     )
     few, many = adaptive_draws(top, delta=goal.delta)
     cover = coverage(mass)
-    pairs = 8 * log_size / (goal.delta * goal.eps) ** 2
+    pairs = 8 * log_size / (goal.delta * goal.eps / 2) ** 2
+    fit = [pairs * c if margin > 0 else math.inf for c in cover]
     rounds = [
         _rounds(c, goal, margin=margin, log_responses=log_responses) for c in cover
     ]
@@ -137,26 +139,30 @@ def prices(
             prompts(goal, eps=goal.eps), (float(few.mean()), float(many.mean()))
         ),
         "regression": Price(
-            float(np.ceil(pairs * cover[0])),
-            (2.0, 2.0),
-            (2 * pairs * cover[0], 2 * pairs * cover[1]),
+            float(np.ceil(fit[0])), (2.0, 2.0), (2 * fit[0], 2 * fit[1])
         ),
         "XPO": Price(rounds[0], (2.0, 2.0), (2 * rounds[0], 2 * rounds[1])),
     }
 
 
 def regression_beta(goal: Goal, *, margin: float, cover: float) -> float:
-    """beta = log(1+g_m) delta eps/(2 log C_cov), the largest of Thm 4.2 repaired."""
+    """beta = log(1+g_m) delta (eps/2)/(2 log C_cov), the largest of Thm 4.2 repaired.
+
+    `margin` is log(1+g_m) on all but eps/2 of the prompts, as in `prices`.
+    """
     scale = 2 * math.log(cover) if cover > 1 else 0.0
-    return margin * goal.delta * goal.eps / scale if scale else math.inf
+    if not margin > 0:
+        return 0.0
+    return margin * goal.delta * goal.eps / 2 / scale if scale else math.inf
 
 
 def _rounds(cover: float, goal: Goal, *, margin: float, log_responses: float) -> float:
-    if not (0 < margin < math.inf) or not math.isfinite(cover):
+    if not margin > 0 or not math.isfinite(cover):
         return math.inf
-    beta = margin / (math.log(2 / goal.delta) + log_responses)
-    reach = 2 * (1 + margin + math.log(cover))
-    scale = ROUNDS * (reach / (goal.eps * goal.delta * beta)) ** 2
+    # 2R/beta, which falls with the margin: no rival at all is the easiest case.
+    reach = 2 * ((1 + math.log(cover)) / margin + 1)
+    reach *= math.log(2 / goal.delta) + log_responses
+    scale = ROUNDS * (reach / (goal.eps / 2 * goal.delta)) ** 2
     log_net = goal.log_class + math.log(2 / goal.rho)
     rounds = 2.0
     for _ in range(100):  # T = 1 + c log^2 T climbs to its fixed point

@@ -117,7 +117,10 @@ def test_its_numbers_are_those_of_the_table(place, table):
     cover = np.mean(1 / pi.max(1))
     assert found["coverage"]["C_cov"] == pytest.approx([cover, cover], rel=1e-4)
     stars = {q["id"]: list(every[i]) for q, i in zip(QUESTIONS, best, strict=True)}
-    assert found["maximisers"] == stars
+    modes = found["maximisers"]
+    assert {id: mode["completion_ids"] for id, mode in modes.items()} == stars
+    for line in lines(place / "out" / "pilot.jsonl"):
+        assert modes[line["id"]]["prompt_ids"] == line["prompt_ids"]
     right = [texts[i] == q["answer"] for q, i in zip(QUESTIONS, best, strict=True)]
     assert found["accuracy"]["mode_here"] == [np.mean(right)] * 2
     near = np.where(pi >= 0.5 * pi.max(1, keepdims=True), pi, 0).sum(1)
@@ -156,9 +159,7 @@ def test_cut_anywhere_it_ends_in_the_same_bytes(place):
 
 
 def test_check_against_its_own_pilot(place, capsys):
-    evaluated = place / "evaluated"
-    evaluated.mkdir()
-    shutil.copy(place / "out" / "pilot.jsonl", evaluated / "responses.jsonl")
+    evaluated = evaluation(place, "evaluated")
     path = str(place / "out" / "diagnosis.json")
     assert main(["--check", path, str(evaluated), "-n", "1"]) == 0
     said = capsys.readouterr().out
@@ -167,6 +168,7 @@ def test_check_against_its_own_pilot(place, capsys):
     assert [rows[name][-1] for name in ("accuracy", "log_prob", "length")] == [
         "within"
     ] * 3
+    assert "hits are over 3 of 3 prompts" in said
     assert main(["--check", path, str(evaluated), "-n", "3"]) == 2
     assert "one of N = [1, 2, 4]" in capsys.readouterr().err
     assert main(["--check", str(place / "prompts.jsonl"), str(evaluated)]) == 2
@@ -175,7 +177,63 @@ def test_check_against_its_own_pilot(place, capsys):
     assert "expected a file of responses, found no" in capsys.readouterr().err
 
 
+def evaluation(place, name: str, **changed):
+    """A directory of `jsharp evaluate` with the pilot's draws; its run `changed`."""
+    directory = place / name
+    directory.mkdir()
+    shutil.copy(place / "out" / "pilot.jsonl", directory / "responses.jsonl")
+    content = json.loads((place / "out" / "pilot.jsonl.run.json").read_text())
+    # As `jsharp evaluate` has it: the base beside a model of its own.
+    run = {k.replace("model/", "base/"): v for k, v in content["run"].items()}
+    run |= {"command": "evaluate", "model/config.json": "sharpened", **changed}
+    path = directory / "responses.jsonl.run.json"
+    path.write_text(json.dumps(content | {"run": run}))
+    return directory
+
+
+def test_check_refuses_another_base(place, capsys):
+    path = str(place / "out" / "diagnosis.json")
+    other = evaluation(place, "other", **{"base/config.json": "another"})
+    assert main(["--check", path, str(other)]) == 2
+    said = capsys.readouterr().err
+    assert "expected the base that was diagnosed" in said and "'another'" in said
+    (other / "responses.jsonl.run.json").unlink()
+    assert main(["--check", path, str(other)]) == 2
+    assert "expected the run of the responses, found no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changed", ["questions", "marked_by"])
+def test_check_does_not_match_hits_of_other_prompts(place, capsys, changed):
+    path = str(place / "out" / "diagnosis.json")
+    other = evaluation(place, f"other-{changed}", **{changed: "another"})
+    assert main(["--check", path, str(other)]) == 0
+    said = capsys.readouterr().out
+    hits = next(row for row in map(str.strip, said.splitlines()) if row[:4] == "hits")
+    assert "other prompts" in said and hits.endswith("not measured")
+    assert "hits are over" not in said
+
+
+def test_it_refuses_draws_that_are_not_of_the_law_they_are_scored_by(place, capsys):
+    """As bfloat16 gives them: a sampler's log-probability half a nat off."""
+    shutil.copytree(place / "out", place / "apart")
+    records = lines(place / "apart" / "pilot.jsonl")
+    records[-1]["logprob_sampler"] += 0.5
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (place / "apart" / "pilot.jsonl").write_text(text)
+    found = (place / "apart" / "diagnosis.json").read_bytes()
+    assert main(arguments(place, "apart")) == 1
+    said = capsys.readouterr().err
+    assert "within 0.0001 nats, found 0.5 between them" in said
+    assert (place / "apart" / "diagnosis.json").read_bytes() == found
+
+
+def test_its_weights_are_float32_whatever_the_checkpoint_has(place):
+    content = json.loads((place / "out" / "pilot.jsonl.run.json").read_text())
+    assert content["run"]["dtype"] == "float32"
+
+
 BAD = {
+    "--dtype": ("bfloat16", "--dtype must be float32, whose rounding bounds allow"),
     "--eps": ("1", r"--eps must be in [1e-12, 1), found 1.0"),
     "--delta": ("0", "--delta must be in [1e-12, 1), found 0.0"),
     "--gamma": ("1", "--gamma must be in [0, 1), found 1.0"),
@@ -234,12 +292,17 @@ def steps_of(score, correct, greedy, length=None):
 
 
 def said_of(score, correct, length=None, right=None) -> str:
-    """The verdict on a pilot of 40 prompts with these scores and marks."""
+    """The verdict on a pilot with these scores and marks."""
+    return found_of(score, correct, length, right)["verdict"]
+
+
+def found_of(score, correct, length=None, right=None, modes=None):
     rows = [
         [
             {
                 "id": str(b),
                 "sample_id": i,
+                "prompt_ids": [0],
                 "completion_ids": [i],
                 "logprob_base": float(score[b, i]),
                 "num_tokens": 1 if length is None else int(length[b, i]),
@@ -253,7 +316,7 @@ def said_of(score, correct, length=None, right=None) -> str:
     draws = pilot(Sampled(rows, [row[0] for row in rows]))
     options = Options(Goal(0.1, 0.1, 0.05, 20.0, 5), 0.5, 0.05, 0, 3.0)
     rewards = {"log-probability": score, "other": correct + 0.0}
-    return findings(draws, known(draws), rewards, right, options)["verdict"]
+    return findings(draws, known(draws, modes), rewards, right, options)
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +338,51 @@ def test_it_says_when_it_hurts(scores):
     assert "The mode is LESS right than a draw" in said
     assert "log-probability ranks WRONG above right" in said
     assert "other tells right from wrong better" in said
+
+
+CLAIMS = ("is predicted", "ranks WRONG", "better than", "more", "less", "LESS", "bias")
+
+
+@pytest.mark.parametrize("size", [1, 5, 19])
+@pytest.mark.parametrize("helps", [True, False])
+def test_from_few_prompts_it_claims_nothing(scores, size, helps):
+    """All prompts agree: the bootstrap's intervals have no width, and tell nothing."""
+    best, some = scores == scores.max(1, keepdims=True), slice(size)
+    right = best if helps else ~best
+    length = np.argsort(np.argsort(-scores, axis=1), axis=1) + 1
+    given = scores[some], right[some], length[some]
+    said = said_of(*given, right=np.full(size, float(helps)))
+    assert f"{size} prompt" in said and "too few to tell whether sharpening" in said
+    assert f"both right and wrong draws: {size}, too few to tell" in said
+    assert not [claim for claim in CLAIMS if claim in said]
+    whole = said_of(scores, right, length, right=np.full(40, float(helps)))
+    assert len([claim for claim in CLAIMS if claim in whole]) >= 3
+
+
+def test_rewards_are_judged_by_the_prompts_that_have_both(scores):
+    right = scores != scores.max(1, keepdims=True)
+    right[19:] = True
+    said = said_of(scores, right)
+    assert "both right and wrong draws: 19, too few to tell" in said
+    assert "WRONG above" not in said and "hurt" in said
+
+
+def test_hits_leave_out_prompts_where_y_star_is_tied():
+    """Two prompts: y* of mass 0.6, and two responses of 0.45 that tie."""
+    score = np.log([[0.6, 0.3, 0.05], [0.45, 0.45, 0.05]])
+    right = score > -1
+    found = found_of(score, right)
+    assert found["modes"]["certified"] == 2 and found["modes"]["tied"] == 1
+    hits = found["predictions"]["hits of best of 2"]
+    assert hits.estimate == pytest.approx(1 - 0.4**2)
+    assert found_of(score[1:], right[1:])["predictions"]["hits of best of 2"] is None
+    records = [
+        {"id": "0", "completion_ids": [0], "logprob": score[1, 0], "exact": True}
+        | {"ties": [[0], [1]], "mass_upper": 0.9, "rounding": 0.01}
+    ]
+    nearly = score[1:] - [[0, 0.005, 0]]  # nor by the search can these be told apart
+    found = found_of(nearly, right[1:], modes=records)
+    assert found["predictions"]["hits of best of 2"] is None
 
 
 def test_it_says_when_nothing_is_clear(scores):
@@ -301,5 +409,8 @@ def test_help_teaches(capsys):
         "MODEL PROMPTS",
         "Example: jsharp diagnose embedded game24",
         "--check",
+        "percentile bootstraps over prompts: approximate, too narrow for few prompts",
+        "Sharpening by SFT can only teach what the draws contain",
+        "assume that the target is in Pi",
     ):
         assert words in printed

@@ -24,17 +24,24 @@ TABLES = [
 GOAL = Goal(eps=0.25, delta=0.1, rho=0.05, log_class=9.0, dimension=3)
 
 
-def pilot_of(pi, draws, correct=None, length=None) -> Pilot:
-    """A pilot of tables pi [B Y] with the responses `draws` [B N], each one token."""
+def pilot_of(pi, draws, greedy=None) -> Pilot:
+    """A pilot of tables pi [B Y] with the responses `draws` [B N], each one token.
+
+    The greedy response is the first draw, where none is given.
+    """
     pi, draws = np.asarray(pi, float), np.asarray(draws)
+    greedy = draws[:, 0] if greedy is None else np.asarray(greedy)
     return Pilot(
         ids=tuple(f"p{i}" for i in range(len(draws))),
+        prompts=tuple((i,) for i in range(len(draws))),
         tokens=tuple(tuple((int(y),) for y in row) for row in draws),
         log_prob=np.log(np.take_along_axis(pi, draws, 1)),
-        length=np.ones_like(draws) if length is None else length,
+        length=np.ones_like(draws),
         cut=np.zeros(draws.shape, bool),
-        correct=correct,
-        greedy_correct=None if correct is None else correct[:, 0],
+        correct=None,
+        greedy=tuple((int(y),) for y in greedy),
+        greedy_log_prob=np.log(pi[np.arange(len(pi)), greedy]),
+        greedy_correct=None,
     )
 
 
@@ -65,6 +72,31 @@ def test_known_ranks_distinct_responses_and_counts_what_is_left():
     assert found.place.tolist() == [[1, 0, 1, 1]] and found.maximiser == ((0,),)
     left = 1 - 0.8 * math.exp(-ROUNDING)
     assert found.unseen == pytest.approx([left]) and not found.searched.any()
+
+
+def test_the_greedy_response_is_known_though_it_is_no_draw():
+    pi, draws = [[0.5, 0.3, 0.2]], [[1, 1, 2, 1]]
+    found = known(pilot_of(pi, draws, greedy=[0]))
+    np.testing.assert_allclose(found.mass, [[0.5, 0.3, 0.2]])
+    assert found.place.tolist() == [[1, 1, 2, 1]] and found.maximiser == ((0,),)
+    assert diagnosis.certified(found).all()
+    assert not diagnosis.certified(known(pilot_of(pi, draws))).any()
+
+
+def test_what_is_left_is_bounded_though_ties_are_as_far_off_as_their_rounding():
+    """A tie that was not drawn may lie `rounding` below the mode."""
+    rounding = 0.02
+    pi = np.array([[0.4, 0.4 * math.exp(-rounding), 0.0]])
+    pi[0, 2] = 1 - pi[0, :2].sum()
+    mode = {"id": "p0", "completion_ids": [0], "logprob": math.log(0.4), "exact": True}
+    mode |= {"ties": [[0], [1]], "mass_upper": 0.8, "rounding": rounding}
+    found = known(pilot_of(pi, [[0, 0]]), [mode])
+    assert found.unseen[0] >= pi[0, 2] > 1 - 0.8 * math.exp(-ROUNDING)
+    assert found.ceiling == pytest.approx([0.4 * math.exp(rounding)])
+    # Nor is y* alone where its rival was drawn, but cannot be told from it.
+    found = known(pilot_of(pi, [[0, 1]]), [mode])
+    assert diagnosis.ties(found).tolist() == [1]
+    assert not diagnosis.unique(found).any() and diagnosis.certified(found).all()
 
 
 def test_a_certified_mode_is_known_though_it_was_not_drawn():
@@ -133,8 +165,6 @@ def test_the_level_is_nearly_used_up():
     high = diagnosis.likeliest(found, level=level).high[0]
     assert high == pytest.approx(u) and high < top
     assert 0.9 < (1 - top) ** draws / (level / 3) <= 1
-    for planted in (level * 1.2, level * 3):  # a level that forgets the other bounds
-        assert diagnosis.likeliest(found, level=planted).high[0] < top
 
 
 def test_the_certificate_needs_more_than_all_that_is_left():
@@ -162,6 +192,16 @@ def test_gamma_counts_the_draws_of_near_maximisers():
     assert bounds.high[0] == pytest.approx(one_sided.high, rel=1e-12)
     # Nothing above b can hide from 30 draws, and 0.12 is more than half of it.
     assert bounds.low[0] == pytest.approx(0.32)
+
+
+def test_a_margin_is_exact_only_where_no_draw_was_needed():
+    """The third, of 0.34, was not drawn: it is the second likeliest."""
+    draws = [[0] * 15 + [1] * 15]
+    bounds = diagnosis.margins(known(pilot_of([[0.36, 0.3, 0.34]], draws)), level=0.05)
+    assert bounds.low == pytest.approx(bounds.high)  # that all were drawn is likely
+    assert not bounds.exact.any()
+    sure = diagnosis.margins(known(pilot_of([[0.6, 0.3, 0.1]], draws)), level=0.05)
+    assert sure.exact.all() and sure.low == pytest.approx([math.log(2)])
 
 
 # ---- Profile and coverage
@@ -288,20 +328,36 @@ def test_prices_are_those_of_the_theory_on_a_table():
     assert low <= float(exact["adaptive_cost"]) <= high < 1.1 * low
     cover = float(exact["cover"])
     log_size = 9.0 + math.log(20)
-    pairs = 8 * cover * log_size / (0.1 * 0.25) ** 2  # errata, "the size of beta"
+    half = 0.25 / 2  # the other half of eps are the prompts that the margin leaves out
+    pairs = 8 * cover * log_size / (0.1 * half) ** 2  # errata, "the size of beta"
     assert cost["regression"].m == pytest.approx((2 * pairs,) * 2, rel=1e-9)
     beta = prices.regression_beta(GOAL, margin=0.7, cover=cover)
-    assert beta == pytest.approx(0.7 * 0.1 * 0.25 / (2 * math.log(cover)))
+    assert beta == pytest.approx(0.7 * 0.1 * half / (2 * math.log(cover)))
     # T is where the two sides of Thm 4.3 repaired meet.
     rounds, beta = cost["XPO"].m[0] / 2, 0.7 / (math.log(20) + 2.0)
     sec = 16 * 4 * math.log(1 + 8 * rounds / 4) / math.log(9)
     reach = 2 * (1 + 0.7 + math.log(cover))
-    right = sec * (math.log(2 * rounds / 0.05) + 9.0) * (reach / (0.025 * beta)) ** 2
+    right = (
+        sec * (math.log(2 * rounds / 0.05) + 9.0) * (reach / (0.1 * half * beta)) ** 2
+    )
     assert rounds - 1 == pytest.approx(13_800 * right, rel=1e-9)
     theorem = 2 * cover * math.log(20) / 0.25
     assert prices.theorem_draws(cover, GOAL) == math.ceil(theorem)
-    none = prices.prices(top, top, GOAL, margin=0.0, log_responses=2.0)
-    assert none["XPO"].m == (math.inf, math.inf)
+
+
+def test_without_a_margin_nothing_is_promised_and_without_a_rival_all_is_easiest():
+    top = diagnosis.likeliest(whole(PI), level=0.05)
+    cost = lambda m: prices.prices(top, top, GOAL, margin=m, log_responses=2.0)
+    none, cover = cost(0.0), diagnosis.coverage(top)[1]
+    for name in ("regression", "XPO"):
+        assert none[name].n == math.inf and none[name].m == (math.inf, math.inf)
+    assert math.isfinite(none["fixed N"].m[1])
+    assert prices.regression_beta(GOAL, margin=0.0, cover=1.0) == 0
+    alone, wide = cost(math.inf), cost(1e9)
+    assert alone["regression"] == wide["regression"]
+    assert alone["XPO"].m == pytest.approx(wide["XPO"].m, rel=1e-6)
+    assert alone["XPO"].m[1] < cost(5.0)["XPO"].m[1]
+    assert prices.regression_beta(GOAL, margin=math.inf, cover=cover) == math.inf
 
 
 def test_draws_over_the_population_need_enough_prompts():
