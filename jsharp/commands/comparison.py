@@ -78,10 +78,13 @@ def _check_same(paths: Sequence[Path], one: Sampled, two: Sampled) -> None:
 
 
 def _check_marks(paths: Sequence[Path], runs: Sequence[Record]) -> None:
-    """The same answers are right in both, where both runs say what they marked by."""
-    for name in ("marked_by", "questions"):
-        if all(run.get("command") == "evaluate" for run in runs):
+    """The same answers are right, up to the same length, where both runs say so."""
+    if all(run.get("command") == "evaluate" for run in runs):
+        for name in ("marked_by", "questions"):
             _same(paths, name, *(run.get(name) for run in runs))
+    longest = "max_completion_length"
+    if all(longest in run for run in runs):
+        _same(paths, longest, *(run[longest] for run in runs))
 
 
 def _same(paths: Sequence[Path], what: str, one: object, two: object) -> None:

@@ -35,7 +35,10 @@ def show_comparison(found: Record) -> None:
         won, lost, p_value = greedy["won"], greedy["lost"], greedy["p_value"]
         _say(f"greedy: {won} prompts won, {lost} lost, sign test p = {p_value:.3g}")
     if not found["same_base"]:
-        _say("logprob_base is not compared: the runs were scored under two bases")
+        _say(
+            "the runs were scored under two bases: logprob_base is not compared, and "
+            "each best of k is by its own base"
+        )
 
 
 def _print(title: str, rows: Sequence[Row], n: int, *, signed: bool) -> None:

@@ -45,12 +45,13 @@ def made(seed: int, *, marked: bool = True) -> list[dict]:
     return lines
 
 
-def finished(directory, lines, *, base: str = "b", marked_by: str = "exact"):
+def finished(directory, lines, *, base="b", marked_by="exact", longest=64):
     """A run's directory as evaluate leaves it."""
     directory.mkdir()
     write(directory / "responses.jsonl", lines)
     run = {"command": "evaluate", "model/w": "m", "base/w": base}
     run |= {"questions": "asked", "marked_by": marked_by}
+    run |= {"max_completion_length": longest}
     (directory / "responses.jsonl.run.json").write_text(json.dumps({"run": run}))
     return directory
 
@@ -123,7 +124,7 @@ def test_two_bases_have_no_common_log_probability(pair, tmp_path, capsys):
     other = finished(tmp_path / "other", made(1), base="another")
     assert compare(pair[0], other, "--output-dir", tmp_path / "out") == 0
     said = capsys.readouterr().out
-    assert "logprob_base is not compared: the runs were scored under two bases" in said
+    assert "the runs were scored under two bases: logprob_base is not compared" in said
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert all(row["logprob_base"] is None for row in found["rows"])
     assert all(row["accuracy"] is not None for row in found["rows"])
@@ -188,6 +189,18 @@ def test_other_marks_are_named(pair, tmp_path, capsys):
     other = finished(tmp_path / "other", made(1), marked_by="math")
     assert compare(pair[0], other) == 2
     assert "has marked_by 'exact', " in capsys.readouterr().err
+
+
+def test_another_longest_response_is_named(pair, tmp_path, capsys):
+    other = finished(tmp_path / "other", made(1), longest=512)
+    assert compare(pair[0], other) == 2
+    assert "has max_completion_length 64, " in capsys.readouterr().err
+
+
+def test_options_that_ask_for_work_are_refused(pair, capsys):
+    assert compare(*pair, "--task", "game24") == 2
+    expected = "--task must be left out with --compare, found game24"
+    assert expected in capsys.readouterr().err
 
 
 def test_a_directory_that_holds_no_run(pair, tmp_path, capsys):
