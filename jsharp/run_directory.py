@@ -25,15 +25,18 @@ def claim(
     *,
     resume: bool,
     allow_changes: bool | None = None,
+    fixed: tuple[str, ...] = (),
 ) -> None:
     """Write config.json, or check that the run found here has the same.
 
-    Raises ValueError, naming the field, where it has not and may not (`allow_changes`
-    is None where there is no such option), or where resume is False.
+    With `allow_changes` (None where there is no such option) another but for the
+    `fixed` fields takes its place, and it stays as config.json.1, .2, ... Raises
+    ValueError, naming the field, where it has another and may not, or where resume is
+    False.
     """
     path = directory / CONFIG
     wanted = json.loads(json.dumps(identity))  # tuples become lists
-    if not path.exists() or (allow_changes and resume):
+    if not path.exists():
         files.write_json(path, wanted)
         return
     unless = "" if allow_changes is None else ", but with --allow-changes"
@@ -46,11 +49,18 @@ def claim(
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected the config of a run, found {found!r}")
     for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
+        if wanted.get(name) == found.get(name):
+            continue
+        if name in fixed or not allow_changes:
             raise ValueError(
                 f"{name}: {path} has {found.get(name)!r}, got {wanted.get(name)!r}; "
-                f"a run goes on under its own config only{unless}"
+                f"a run goes on under its own config only"
+                f"{'' if name in fixed else unless}"
             )
+    if wanted != found:
+        count = len(list(directory.glob(f"{CONFIG}.*"))) + 1
+        files.write_json(directory / f"{CONFIG}.{count}", found)
+        files.write_json(path, wanted)
 
 
 @contextlib.contextmanager

@@ -41,8 +41,9 @@ def restore(
 ) -> tuple[int, State] | None:
     """(step, state) of the latest step (or of `step`), None where nothing was saved.
 
-    `like` gives structure, shapes and dtypes. Raises ValueError, naming the checkpoint,
-    where it is damaged or another's, and the leaf whose shape or dtype is another.
+    `like` gives structure, shapes and dtypes; it may be abstract. Raises ValueError,
+    naming the checkpoint, where it is damaged or another's, and the leaf whose shape or
+    dtype is another.
     """
     if not directory.is_dir():
         return None
@@ -53,8 +54,10 @@ def restore(
         chosen = max(steps) if step is None else step
         if chosen not in steps:
             raise ValueError(f"{directory}: no step {chosen}, found {sorted(steps)}")
+        # Never touched, these have no memory.
+        shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
         try:
-            found = checkpointer.load_checkpointables(chosen, {"state": _host(like)})
+            found = checkpointer.load_checkpointables(chosen, {"state": shapes})
         except (ValueError, KeyError, OSError) as error:
             place = directory / str(chosen)
             reason = str(error.__cause__ or error).splitlines()[0]
@@ -71,7 +74,7 @@ def _open(directory: Path, **options) -> ocp.training.Checkpointer:
     return ocp.training.Checkpointer(str(directory.absolute()), **options)
 
 
-def _check(checkpoint: Path, path, like: jax.Array, found: np.ndarray) -> jax.Array:
+def _check(checkpoint: Path, path, like: Any, found: np.ndarray) -> jax.Array:
     """The leaf on the device; Orbax itself lets another shape through."""
     expected, got = (like.dtype, like.shape), (found.dtype, found.shape)
     if expected != got:

@@ -12,6 +12,7 @@ once and then costs what the base costs. Adapters are float32 whatever the base 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -56,23 +57,12 @@ def lora(
 
     `targets` are names as "q_proj", or longer endings of a module's name; None stands
     for all linear maps of attention and MLP. `params` are closed over: where a program
-    is to have them as an argument, call `attach` or `merge` in it. Raises ValueError
-    where rank is not positive or a target names no projection.
+    is to have them as an argument, call `attach` or `merge` in it. Raises as `init`.
     """
-    if rank < 1:
-        raise ValueError(f"rank must be at least 1, got {rank}")
-    chosen = targeted(config, targets)
+    _check(config, rank, targets)
     given = (config, jax.lax.stop_gradient(params))
-
-    def init(key: Key[Array, ""]) -> Adapters:
-        keys = jax.random.split(key, len(chosen))
-        return {
-            name: _fresh(k, projection, rank)
-            for k, (name, projection) in zip(keys, chosen.items(), strict=True)
-        }
-
     return Policy(
-        init=init,
+        init=functools.partial(init, config=config, rank=rank, targets=targets),
         sample=lambda key, adapters, prompts, n: policy.sample(
             key, merge(*given, adapters, alpha=alpha), prompts, n
         ),
@@ -80,6 +70,33 @@ def lora(
             attach(*given, adapters, alpha=alpha), prompts, response
         ),
     )
+
+
+def init(
+    key: Key[Array, ""],
+    config: TransformerConfig,
+    *,
+    rank: int,
+    targets: tuple[str, ...] | None = None,
+) -> Adapters:
+    """Fresh float32 adapters, A normal with variance 1 / in and B zero.
+
+    Raises ValueError where rank is not positive or a target names no projection.
+    """
+    chosen = _check(config, rank, targets)
+    keys = jax.random.split(key, len(chosen))
+    return {
+        name: _fresh(k, projection, rank)
+        for k, (name, projection) in zip(keys, chosen.items(), strict=True)
+    }
+
+
+def _check(
+    config: TransformerConfig, rank: int, targets: tuple[str, ...] | None
+) -> dict[str, Projection]:
+    if rank < 1:
+        raise ValueError(f"rank must be at least 1, got {rank}")
+    return targeted(config, targets)
 
 
 def attach(

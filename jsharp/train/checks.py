@@ -16,7 +16,9 @@ _AT_LEAST_ONE = (
     *("num_generations", "block", "max_generations"),
 )
 _ABOVE_ZERO = ("learning_rate", "max_grad_norm", "delta", "beta", "lora_alpha")
-_AT_LEAST_ZERO = ("eval_limit", "lora_r", "warmup_steps", "weight_decay", "alpha")
+_AT_LEAST_ZERO = (
+    *("eval_limit", "eval_steps", "lora_r", "warmup_steps", "weight_decay", "alpha"),
+)
 
 
 def check(config: Config) -> None:

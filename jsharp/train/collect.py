@@ -178,6 +178,21 @@ def log_probs(groups: Sequence[Sequence[Record]]) -> Float[np.ndarray, "B n"]:
     return np.array([[line["logprob_base"] for line in group] for group in groups])
 
 
+def objective(
+    groups: Sequence[Sequence[Record]], made: Sequence[Record], *, beta: float
+) -> dict[str, float]:
+    """J_beta(pi^t) = E[r - beta log pi^t/pi_base] (Eq 3) and the KL, of y ~ pi^t.
+
+    Unbiased: y is the first of each example, drawn by pi^t, whose log-probability is
+    that of the sampler.
+    """
+    own = [group[0] for group in groups]
+    kl = [line["logprob_sampler"] - line["logprob_base"] for line in own]
+    reward = [example["reward"][0] for example in made]
+    gain = np.mean(reward) - beta * np.mean(kl)
+    return {"sharpen/objective": float(gain), "kl": float(np.mean(kl))}
+
+
 def summary(
     groups: Sequence[Sequence[Record]], chosen: Sequence[Record], *, own: int
 ) -> dict[str, float]:
@@ -190,8 +205,8 @@ def summary(
     found: dict[str, Any] = {
         "sharpen/queries": float(sum(line.get("queries", 1) for line in lines)),
         "sharpen/logprob_base_mean": mean([line["logprob_base"] for line in lines]),
-        "sharpen/logprob_base_chosen": mean([e["logprob_base"] for e in chosen]),
         "sharpen/reward_chosen": mean([e["reward"] for e in chosen]),
+        "sharpen/logprob_base_chosen": mean([e["logprob_base"] for e in chosen]),
         "completions/mean_length": mean([line["num_tokens"] for line in lines]),
         "completions/clipped_ratio": mean(
             [line["finish_reason"] == "length" for line in lines]

@@ -104,7 +104,12 @@ def train(name: str, config: Config) -> int:
         plan = prepare(config)
         identity = plan.identity(name)
         rounds.check_draws(plan)
-        again = {"resume": config.resume, "allow_changes": config.allow_changes}
+        again: dict[str, Any] = {
+            "resume": config.resume,
+            # Of a finished run nothing is left to change.
+            "allow_changes": None if run.is_finished(config) else config.allow_changes,
+            "fixed": ("algorithm", "steps"),  # else a step would be of another round
+        }
         with run_directory.alone(where), stop_on_signal() as stop:
             run_directory.claim(where, identity, **again)
             work = run.load(plan, identity)

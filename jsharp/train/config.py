@@ -39,6 +39,9 @@ class Config(ModelSettings):
     """Held-out prompts to evaluate on; 0: no evaluation."""
     eval_generations: int = 8
     """Samples to each of them, besides the greedy response."""
+    eval_steps: int = 0
+    """Steps from one evaluation to the next; 0: only as a round begins, and at the end
+    (xpo and rloo: at the beginning and at the end)."""
     max_completion_length: int = 40
     """Tokens of a response, at most."""
     sample_batch_size: int = 64
@@ -89,7 +92,8 @@ class Config(ModelSettings):
     resume: bool = True
     """False: refuse an output_dir that holds a run."""
     allow_changes: bool = False
-    """Go on although data or settings are not those that the run was begun with."""
+    """Go on although data or settings are not those that the run was begun with: the
+    round at hand is drawn anew. What moves its steps is refused in any case."""
 
     @property
     def training(self) -> Source:
@@ -174,7 +178,11 @@ class Xpo(Config):
 
     Each round draws y from the policy and y' from the base for its share of the
     prompts, adds them to the data, and fits all data so far; the loss adds
-    alpha log pi(y'|x) to the squares of Eq 8. The last iterate is what is kept.
+    alpha log pi(y'|x) to the squares of Eq 8.
+
+    Kept is the last iterate. Alg 1 returns that of the largest J_beta: its estimate,
+    from one draw a prompt, is logged as sharpen/objective, and is too noisy here to
+    choose by. One schedule of the learning rate spans all rounds.
 
     Example: jsharp train xpo --task game24 --output-dir run --rounds 8
     """

@@ -1,10 +1,10 @@
 """One optimiser step of a language model, and the state that lasts.
 
-    loss = sum over the batch's examples / their number,   gradient in float32
+    loss = sum over the batch's examples / their number
 
-The sum is taken part by part (gradient accumulation): whatever the parts, every example
-weighs the same, as in the paper's sums, and a token as much as any other token of any
-batch. (A mean over the tokens of each batch would weigh those of short batches more.)
+The sum is taken part by part (gradient accumulation, in float32): whatever the parts,
+every example of a batch weighs the same, as in the paper's sums, and so does a token.
+(A mean over each batch's tokens would weigh those of short texts more.)
 """
 
 from collections.abc import Callable

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from jsharp.commands import model
 from jsharp.commands.questions import Questions
 from jsharp.commands.questions import read as read_questions
+from jsharp.commands.settings import require
 from jsharp.commands.stream import Record
 from jsharp.lm import huggingface
 from jsharp.lm.config import TransformerConfig
@@ -73,6 +74,7 @@ class Plan(NamedTuple):
             "algorithm": algorithm,
             **{k: v for k, v in options.items() if k not in _APART},
             **self.fingerprint,
+            "steps": self.starts if not self.recipe.single else (0, self.total),
             "train_questions": self.questions.identity,
             "eval_questions": held,
         }
@@ -98,6 +100,9 @@ def prepare(config: Config) -> Plan:
     held_out = read(config.held_out) if config.held_out else None
     chosen = recipe(config)
     places = deal(config, chosen, len(questions.entries))
+    starts = tuple(steps(config, chosen, places))
+    warm, total = config.warmup_steps, starts[-1]
+    require("warmup_steps", warm < total, f"below the run's {total} steps", warm)
     return Plan(
         config,
         directory,
@@ -108,7 +113,7 @@ def prepare(config: Config) -> Plan:
         chosen,
         trainee(config, known),
         places,
-        tuple(steps(config, chosen, places)),
+        starts,
     )
 
 

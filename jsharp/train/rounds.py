@@ -1,6 +1,7 @@
 """A round's draws and examples: from the base, streamed; from the policy, anew."""
 
 import hashlib
+import json
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -90,6 +91,24 @@ def policy(work: Work, state: State) -> Params:
 
 def path_of(config: Config, r: int, kind: str) -> Path:
     return config.output_dir / "rounds" / f"{r:05}.{kind}.jsonl"
+
+
+def write_examples(work: Work, r: int, made: Sequence[Record]) -> None:
+    """The examples of round r and, behind them, what made them."""
+    path = path_of(work.plan.config, r, "examples")
+    files.write_lines(path, made)
+    files.write_json(_beside(path), {"run": work.identity})
+
+
+def is_made(work: Work, r: int) -> bool:
+    """Whether the examples of round r are there, made by this very config."""
+    beside = _beside(path_of(work.plan.config, r, "examples"))
+    wanted = json.loads(json.dumps(work.identity))  # tuples become lists
+    return beside.exists() and files.read_json(beside)["run"] == wanted
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".run.json")
 
 
 def check_draws(plan: Plan) -> None:

@@ -14,17 +14,26 @@ from jsharp import files, run_directory
 from jsharp.commands import model
 from jsharp.commands.responses import Speaker
 from jsharp.commands.stream import Record
-from jsharp.lm import checkpoint, huggingface, peft, tokenizer_files
+from jsharp.lm import checkpoint, huggingface, peft, tokenizer_files, weights
 from jsharp.lm.tokenizer import Tokenizer
 from jsharp.policy import Params
 from jsharp.train import collect, metrics, progress
 from jsharp.train.collect import Asked, Interrupted
+from jsharp.train.config import Config, Xpo
 from jsharp.train.evaluation import evaluate
 from jsharp.train.examples import batch
 from jsharp.train.fit import State, make_step, start
 from jsharp.train.optimizer import optimizer, schedule
 from jsharp.train.plan import Plan
-from jsharp.train.rounds import Base, Work, collected, path_of, policy
+from jsharp.train.rounds import (
+    Base,
+    Work,
+    collected,
+    is_made,
+    path_of,
+    policy,
+    write_examples,
+)
 
 # What is folded into the run's key for other purposes; a round folds its number in.
 _ADAPTERS, _EVALUATION = 2**31, 2**31 + 1
@@ -44,9 +53,11 @@ def load(plan: Plan, identity: Record) -> Work:
     tx = optimizer(config, rate)
     key = jax.random.key(config.seed)
     own = jax.random.fold_in(key, _ADAPTERS)
-    state = start(key, plan.trainee.init(own, found.params), tx)
-    if saved := checkpoint.restore(config.output_dir / "checkpoints", state):
-        state = saved[1]
+    fresh = lambda: start(key, plan.trainee.init(own, found.params), tx)
+    # Only its shapes: two states would need twice the memory of one.
+    like = jax.eval_shape(fresh)
+    saved = checkpoint.restore(config.output_dir / "checkpoints", like)
+    state = saved[1] if saved else fresh()
     is_step = lambda line: "loss" in line
     run_directory.forget_after(config.output_dir, int(state.step), keep=is_step)
     return Work(
@@ -68,6 +79,12 @@ def _read_base(plan: Plan) -> Params:
     if model.fingerprint(plan.directory) != plan.fingerprint:
         raise ValueError(f"{plan.directory}: the base's files changed during the run")
     return huggingface.load(plan.directory, **plan.config.weights).params
+
+
+def is_finished(config: Config) -> bool:
+    """Whether the whole model is there, which is written last."""
+    found = config.output_dir / "hf"
+    return any((found / name).is_file() for name in (weights.WHOLE, weights.INDEX))
 
 
 def go(work: Work, stop: threading.Event) -> None:
@@ -96,8 +113,7 @@ def export(work: Work, state: State) -> None:
     """hf/, the whole model with its tokenizer, and adapter/ where there is one."""
     plan, config, speaker = work.plan, work.plan.config, work.speaker
     target = config.output_dir / "hf"
-    weights, ends = policy(work, state), {"end": speaker.end, "pad": speaker.pad}
-    huggingface.save(target, speaker.config, weights, **ends)
+    whole, ends = policy(work, state), {"end": speaker.end, "pad": speaker.pad}
     tokenizer_files.copy(plan.directory, target)
     if config.lora_r:
         peft.save(
@@ -107,6 +123,7 @@ def export(work: Work, state: State) -> None:
             alpha=config.adapter_alpha,
             base=config.model_name_or_path,
         )
+    huggingface.save(target, speaker.config, whole, **ends)  # the last: all is there
 
 
 def _phases(
@@ -119,6 +136,8 @@ def _phases(
             continue
         if int(state.step) == first:
             _begin(work, state, r, stop, shown)
+        elif not is_made(work, r):  # by a config that was changed since
+            _draw(work, state, r, stop, shown)
         state = _fit(work, state, r, stop, shown)
         yield state
         if int(state.step) < last:
@@ -131,14 +150,29 @@ def _begin(
 ) -> None:
     """Evaluate what the round begins with, where that is due, and collect."""
     plan, config = work.plan, work.plan.config
-    if r == 0 or not (plan.recipe.single or plan.recipe.keeps):
+    offline = not (plan.recipe.single or plan.recipe.keeps)
+    if r == 0 or offline or _is_due(config, int(state.step)):
         _evaluate(work, state, stop, shown)
     if config.rebase and r:
         _save(work, state)  # the draws are those of these very weights
+    _draw(work, state, r, stop, shown)
+
+
+def _draw(
+    work: Work, state: State, r: int, stop: threading.Event, shown: progress.Shown
+) -> None:
+    """The round's examples, to their file, and a line that sums them up."""
     drawn, made = collected(work, state, r, stop, shown)
-    files.write_lines(path_of(config, r, "examples"), made)
-    found = collect.summary(drawn, made, own=plan.recipe.own)
+    write_examples(work, r, made)
+    found = collect.summary(drawn, made, own=work.plan.recipe.own)
+    config = work.plan.config
+    if isinstance(config, Xpo):
+        found |= collect.objective(drawn, made, beta=config.beta)
     _log(work, {"step": int(state.step), "round": r, **found})
+
+
+def _is_due(config: Config, step: int) -> bool:
+    return config.eval_steps > 0 and step % config.eval_steps == 0
 
 
 def _fit(
@@ -159,6 +193,11 @@ def _fit(
     )
     pace = progress.Pace(config.output_dir)
     for step in range(int(state.step) + 1, plan.starts[r + 1] + 1):
+        try:
+            if step - 1 > plan.starts[r] and _is_due(config, step - 1):
+                _evaluate(work, state, stop, shown)
+        except Interrupted:
+            break
         if stop.is_set():
             break
         began = time.perf_counter()

@@ -1,7 +1,10 @@
 """What is trained: all weights, or adapters beside a frozen base.
 
-Masters are float32; the model computes in the type of its checkpoint (or --dtype), so a
-bfloat16 model is trained in bfloat16 with float32 sums, losses and optimiser.
+Masters are float32; the model computes in the type of its checkpoint (or --dtype): a
+bfloat16 model has bfloat16 products, and float32 log-probabilities, losses, sums over
+parts and optimiser. In what is sampled and saved whole an adapter is merged: with
+bfloat16 weights, a change of less than half a unit in the last place is lost there, and
+kept in adapter/.
 """
 
 import functools
@@ -14,7 +17,6 @@ from jaxtyping import Array, Key
 
 from jsharp.lm import lora
 from jsharp.lm.config import TransformerConfig
-from jsharp.lm.language_model import transformer_policy
 from jsharp.policy import Params
 from jsharp.train.config import Config
 
@@ -54,19 +56,22 @@ def _master(leaf: Array) -> Array:
 
 def _adapters(config: Config, model: TransformerConfig) -> Trainee:
     try:  # before a weight is read
-        lora.targeted(model, config.lora_targets)
+        chosen = lora.targeted(model, config.lora_targets)
+        kinds = tuple({name.rsplit(".", 1)[-1] for name in chosen})
+        if lora.targeted(model, kinds).keys() != chosen.keys():
+            raise ValueError(
+                f"expected each projection in all layers, as PEFT has it, found "
+                f"{config.lora_targets}"
+            )
     except ValueError as error:
         raise ValueError(f"--lora-targets: {error}") from error
-    alpha = config.adapter_alpha
-
-    def init(key: Key[Array, ""], base: Params) -> Params:
-        policy = transformer_policy(model, horizon=1, end=(0,), pad=0)
-        sizes = {"rank": config.lora_r, "alpha": alpha, "targets": config.lora_targets}
-        return lora.lora(policy, model, base, **sizes).init(key)
-
+    alpha, targets = config.adapter_alpha, config.lora_targets
+    new = functools.partial(
+        lora.init, config=model, rank=config.lora_r, targets=targets
+    )
     return Trainee(
         adapts=True,
-        init=init,
+        init=lambda key, base: new(key),
         train=functools.partial(lora.attach, model, alpha=alpha),
         draw=jax.jit(functools.partial(lora.merge, model, alpha=alpha)),
     )

@@ -18,7 +18,7 @@ from jsharp.commands import stream
 from jsharp.lm import checkpoint as checkpoints
 from jsharp.train import run
 
-COMMON = ("--save-steps", 2, "--chunk-size", 3, "--seed", 7)
+COMMON = ("--save-steps", 2, "--eval-steps", 3, "--chunk-size", 3, "--seed", 7)
 HELD_OUT = ("--eval-limit", 4, "--eval-generations", 2, "--grader", "exact")
 LINEAR = ("--lr-scheduler-type", "linear", "--warmup-steps", 2)
 RUNS = {
@@ -132,7 +132,7 @@ def test_who_draws(whole):
     first evaluation is of the base, and the last one is not."""
     assert max(line["sharpen/drift"] for line in steps(whole("rloo"))) < 1e-4
     gap = lambda line: abs(np.subtract(line["logprob_sampler"], line["logprob_base"]))
-    made = [sorted((whole(name) / "rounds").glob("*examples*"))[-1] for name in RUNS]
+    made = [sorted((whole(name) / "rounds").glob("*examples.jsonl"))[-1] for name in RUNS]
     _, xpo, rloo = (np.array([gap(line) for line in lines(path)]) for path in made)
     assert (rloo > 1e-4).all()
     assert (xpo[:, 0] > 1e-4).all() and (xpo[:, 1] < 1e-4).all()

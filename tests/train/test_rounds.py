@@ -201,6 +201,34 @@ def test_later_rounds_compile_nothing(tmp_path, train, monkeypatch, name):
     assert total >= 8 and counts[total] == counts[total // 2] < len(compiled)
 
 
+def test_xpo_fits_the_examples_of_all_rounds_so_far(tmp_path, train, monkeypatch):
+    """D of Alg 1; and J_beta of each policy, from its own draws."""
+    fitted, arrays = [], run.batch
+
+    def seen(some, **sizes):
+        fitted.append({line["id"] for line in some})
+        return arrays(some, **sizes)
+
+    monkeypatch.setattr(run, "batch", seen)
+    words = ("--rounds", 3, "--num-train-epochs", 1, "--beta", 0.3, "--alpha", 0.2)
+    assert train("xpo", tmp_path, *words) == 0
+    made = [lines(tmp_path / "rounds" / f"{r:05}.examples.jsonl") for r in range(3)]
+    logged = [x for x in lines(tmp_path / "metrics.jsonl") if "sharpen/queries" in x]
+    done = 0
+    for r, line in enumerate(logged):
+        upto = {example["id"] for some in made[: r + 1] for example in some}
+        count = -(-len(upto) // 4)  # batches of 4
+        assert set.union(*fitted[done : done + count]) == upto
+        done += count
+        own = lambda name, r=r: np.array([example[name][0] for example in made[r]])
+        kl = own("logprob_sampler") - own("logprob_base")
+        objective = (own("reward") - 0.3 * kl).mean()
+        assert line["sharpen/objective"] == pytest.approx(objective)
+        assert line["kl"] == pytest.approx(kl.mean())
+    assert done == len(fitted)
+    assert abs(logged[0]["kl"]) < 1e-4 < abs(logged[2]["kl"])  # pi^1 is the base
+
+
 def test_a_step_is_logged_where_asked(tmp_path, train, first):
     words = ("-n", N, "--num-train-epochs", 4)
     draws = ("--draws", first / DRAWS, "--logging-steps", 3)

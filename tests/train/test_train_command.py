@@ -1,18 +1,23 @@
 """`jsharp train`: what it refuses, what it says, and how it takes a run up again."""
 
+import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-from commands.tiny_checkpoint import write
+from commands.tiny_checkpoint import CONFIG, write
 from tiny_run import PROMPTS, contents, lines, steps
 
 from jsharp import run_directory
 from jsharp.lm import huggingface
 from jsharp.train import command
+from jsharp.train import config as configs
+from jsharp.train import run as run_module
 from jsharp.train.checks import check
 from jsharp.train.config import ALGORITHMS
+from jsharp.train.trainee import trainee
 
 FEW = ("-n", 2, "--num-train-epochs", 1)
 
@@ -180,12 +185,51 @@ def test_another_config_is_refused(tmp_path, run, train, capsys, words, message)
     assert train("sft", directory, *FEW, *words) == 2
     said = capsys.readouterr().err
     assert message in said
-    assert "--allow-changes" in said or words == ("--no-resume",)
     assert contents(directory) == before
-    if words != ("--no-resume",):
-        allowed = (*FEW, *words, "--allow-changes", "--num-train-epochs", 2)
-        assert train("sft", directory, *allowed) == 0
-        assert [line["step"] for line in steps(directory)] == [1, 2, 3, 4]
+    # Nothing of a finished run is left to change.
+    assert train("sft", directory, *FEW, *words, "--allow-changes") == 2
+    assert contents(directory) == before
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_an_allowed_change_draws_the_round_anew(tmp_path, train, capsys, monkeypatch):
+    directory, words = tmp_path / "run", (*FEW, "--num-train-epochs", 2)
+    words = (*words, "--save-steps", 1)
+    check = run_module._check_finite
+
+    def die_at_3(work, step, *args):
+        if step == 3:
+            raise Killed
+        check(work, step, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "_check_finite", die_at_3)
+        with pytest.raises(Killed):
+            train("sft", directory, *words)
+    other = [line | {"id": f"other {line['id']}"} for line in PROMPTS[::-1]]
+    changed = (*words, "--prompts", write(tmp_path / "other.jsonl", other))
+    assert train("sft", directory, *changed) == 2
+    assert "but with --allow-changes" in capsys.readouterr().err
+    longer = ("--allow-changes", "--num-train-epochs", 3)
+    assert train("sft", directory, *changed, *longer) == 2
+    assert "its own config only\n" in capsys.readouterr().err
+    assert train("sft", directory, *changed, "--allow-changes") == 0
+    made = lines(directory / "rounds" / "00000.examples.jsonl")
+    assert {line["id"] for line in made} <= {line["id"] for line in other}
+    assert [line["step"] for line in steps(directory)] == [1, 2, 3, 4]
+    kept = [json.loads((directory / f"config.json{n}").read_text()) for n in ("", ".1")]
+    assert kept[0]["train_questions"] != kept[1]["train_questions"]
+
+
+def test_adapters_of_single_layers_are_refused():
+    two = dataclasses.replace(CONFIG, num_hidden_layers=2)
+    targets = ("layers.0.self_attn.q_proj",)
+    config = configs.Sft(output_dir=Path("x"), lora_r=2, lora_targets=targets)
+    with pytest.raises(ValueError, match="--lora-targets: expected each projection in"):
+        trainee(config, two)
 
 
 def test_another_algorithm_is_refused(tmp_path, run, train, capsys):
@@ -280,6 +324,7 @@ def test_what_a_run_leaves(run, train, tmp_path):
         "00000.draws.jsonl",
         "00000.draws.jsonl.run.json",
         "00000.examples.jsonl",
+        "00000.examples.jsonl.run.json",
     }
     pinned = json.loads((run / "config.json").read_text())
     assert pinned["algorithm"] == "sft" and "output_dir" not in pinned
