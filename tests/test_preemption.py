@@ -17,7 +17,15 @@ def test_a_signal_sets_the_event_and_its_status(number):
     assert signal.getsignal(number) is before
 
 
-def test_a_second_one():
+@pytest.fixture
+def heard():
+    """A process in the background of a shell ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_one(heard):
     """SIGTERM may come to a whole group, and again: work is saved all the same."""
     with stop_on_signal() as stop:
         signal.raise_signal(signal.SIGTERM)

@@ -61,7 +61,7 @@ def test_the_page_stands_alone(whole):
     assert "Lem 4.1" in text and "best of 3, majority" in text
 
 
-@pytest.mark.parametrize("cut", ["responses-base.jsonl", "sharpened", "figures"])
+@pytest.mark.parametrize("cut", ["sharpened", "figures"])
 def test_an_interrupted_demo_ends_with_the_same_bytes(whole, small, tmp_path, cut):
     """What a kill during the stage `cut` leaves: the stages before, and a torn part."""
     order = ["config.json", "surroundings.json", "claims.json"]

@@ -132,7 +132,9 @@ def test_who_draws(whole):
     first evaluation is of the base, and the last one is not."""
     assert max(line["sharpen/drift"] for line in steps(whole("rloo"))) < 1e-4
     gap = lambda line: abs(np.subtract(line["logprob_sampler"], line["logprob_base"]))
-    made = [sorted((whole(name) / "rounds").glob("*examples.jsonl"))[-1] for name in RUNS]
+    made = [
+        sorted((whole(name) / "rounds").glob("*examples.jsonl"))[-1] for name in RUNS
+    ]
     _, xpo, rloo = (np.array([gap(line) for line in lines(path)]) for path in made)
     assert (rloo > 1e-4).all()
     assert (xpo[:, 0] > 1e-4).all() and (xpo[:, 1] < 1e-4).all()
