@@ -10,7 +10,6 @@ layout).
 """
 
 import math
-import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -144,7 +143,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def pretrain(config: Config) -> int:
-    """Train to the end, or until told to stop; the exit status (0, 1, 2 or 143)."""
+    """Train to the end, or until told to stop; the exit status.
+
+    0 done, 1 failed at work, 2 refused, 143 told to stop (130: by Ctrl-C).
+    """
     try:
         run = prepare(config)
         run_directory.claim(config.output_dir, identity(config), resume=config.resume)
@@ -163,7 +165,7 @@ def pretrain(config: Config) -> int:
         return 1
     if step < config.max_steps:
         print(f"saved at step {step}; run the same command to go on", file=sys.stderr)
-        return 128 + signal.SIGTERM
+        return stop.status
     export(run, step, state.params, config.output_dir / "hf")
     return 0
 
