@@ -63,5 +63,7 @@ def _panel(axis: Axes, rows: dict[str, Any], name: str, scale: float) -> None:
     )
     for x, algorithm in enumerate(algorithms):
         seeds = scale * np.array(rows[algorithm][f"{name} by seed"])
-        axis.plot([x + 0.18] * len(seeds), seeds, ".", color=PALETTE[1], ms=4)
+        label = "its seeds" if not x else None
+        at = [x + 0.18] * len(seeds)
+        axis.plot(at, seeds, ".", color=PALETTE[1], ms=4, label=label)
     axis.tick_params(axis="x", rotation=20)
