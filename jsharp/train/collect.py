@@ -100,7 +100,13 @@ def check_reusable(path: Path, identity: Identity, plan: Plan) -> None:
 
 
 def draw_from(
-    key: Key[Array, ""], params: Params, base: Params, asked: Asked, n: int
+    key: Key[Array, ""],
+    params: Params,
+    base: Params,
+    asked: Asked,
+    n: int,
+    *,
+    greedy: bool = False,
 ) -> Ask:
     """n responses to each prompt of a chunk, from `params`, scored under `base`."""
 
@@ -115,6 +121,7 @@ def draw_from(
             n,
             seed=asked.seed,
             model=asked.model,
+            greedy=greedy,
             tick=tick,
         )
 

@@ -1,15 +1,16 @@
 """How a policy does on held-out prompts while it is trained."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Array, Key
 
-from jsharp.commands.responses import Tick, respond
+from jsharp.commands.responses import Tick
 from jsharp.commands.stream import Identity, Plan, Record
 from jsharp.policy import Params
-from jsharp.train.collect import Asked, grouped, streamed
+from jsharp.train.collect import Asked, draw_from, grouped, streamed
 
 
 def evaluate(
@@ -32,20 +33,9 @@ def evaluate(
     """
 
     def work(places: Sequence[int], tick: Tick) -> list[Record]:
-        ask = lambda n, greedy: respond(
-            key,
-            params,
-            base,
-            asked.speaker,
-            asked.questions,
-            places,
-            n,
-            seed=asked.seed,
-            model=asked.model,
-            greedy=greedy,
-            tick=None if greedy else tick,
-        )
-        greedy, drawn = ask(1, True), grouped(ask(n, False), n)
+        ask = functools.partial(draw_from, key, params, base, asked)
+        greedy = ask(1, greedy=True)(places, lambda *_: None)
+        drawn = grouped(ask(n)(places, tick), n)
         both = zip(greedy, drawn, strict=True)
         return [line for one, some in both for line in (one, *some)]
 
