@@ -18,7 +18,7 @@ class Config(ModelSettings):
     """What sharpening would give a model on these prompts, and at what price.
 
     MODEL is a checkpoint directory, or `embedded`. PROMPTS is a task (game24,
-    arithmetic, prontoqa; gsm8k, math, mmlu with --data), or a file of JSON lines, each
+    arithmetic, prontoqa, sums; gsm8k, math, mmlu with --data), or a file of JSON lines, each
     {"prompt": text or messages, "answer"?}, marked by --grader. Diagnose the prompts
     that you would train on.
 

@@ -4,7 +4,8 @@ Sampled ids are never tokenised again: encode(decode(ids)) need not be ids, so a
 keeps the ids beside the text and every score is of the ids (`decode_responses`).
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -61,7 +62,8 @@ class Tokenizer:
         try:
             encoding = self.inner.encode(text, add_special_tokens=special)
         except Exception as error:  # the library raises nothing narrower
-            lacking = sorted({c for c in text if _id(self.inner, c) is None})
+            pieces = _pieces(self.inner, text)
+            lacking = sorted({c for c in pieces if _id(self.inner, c) is None})
             raise ValueError(f"no token for {lacking} in {text!r:.80}") from error
         if not self.strict:
             return encoding.ids
@@ -119,9 +121,19 @@ def _has_fixed_alphabet(inner: tokenizers.Tokenizer) -> bool:
     )
 
 
-def _id(inner: tokenizers.Tokenizer, character: str) -> int | None:
-    surrogate = "\ud800" <= character <= "\udfff"  # which the library does not take
-    return None if surrogate else inner.token_to_id(character)
+_SURROGATE = re.compile("[\ud800-\udfff]")  # the library takes none
+
+
+def _pieces(inner: tokenizers.Tokenizer, text: str) -> Sequence[str]:
+    """What is looked up in a vocabulary of whole pieces; else, the characters."""
+    if not isinstance(inner.model, models.WordLevel) or _SURROGATE.search(text):
+        return text
+    assert inner.pre_tokenizer is not None
+    return [piece for piece, _ in inner.pre_tokenizer.pre_tokenize_str(text)]
+
+
+def _id(inner: tokenizers.Tokenizer, piece: str) -> int | None:
+    return None if _SURROGATE.search(piece) else inner.token_to_id(piece)
 
 
 def character_tokenizer(alphabet: str, *, end: str = "<|end|>") -> Tokenizer:
@@ -134,13 +146,40 @@ def character_tokenizer(alphabet: str, *, end: str = "<|end|>") -> Tokenizer:
         raise ValueError(f"the alphabet repeats {repeated}")
     if not alphabet or end in alphabet:
         raise ValueError(f"expected characters besides {end!r}, got {alphabet!r}")
-    ids = {token: i for i, token in enumerate((end, *alphabet))}
+    return _lookup((end, *alphabet), pre_tokenizers.Split("", "isolated"))
+
+
+WORDS = " ?[A-Za-z]+|[\\s\\S]"  # a word with the space before it, or one character
+
+
+def word_tokenizer(texts: Iterable[str], *, end: str = "<|end|>") -> Tokenizer:
+    """One token a word or other character of `texts`: `end` has id 0, they are sorted.
+
+    A word is a run of ASCII letters, with the space before it if there is one; digits,
+    signs and other spaces stand alone. Texts without letters get the ids of
+    `character_tokenizer`. A word that is not in `texts` is refused (`encode`).
+
+    Raises ValueError where there are no words, or a text holds `end` itself.
+    """
+    texts = set(texts)
+    words = {word for text in texts for word in re.findall(WORDS, text)}
+    if bad := sorted(text for text in texts if end in text):
+        raise ValueError(f"expected texts without {end!r}, got {bad[0]!r:.80}")
+    if not words:
+        raise ValueError("expected texts to take words from, got none")
+    pieces = pre_tokenizers.Split(tokenizers.Regex(WORDS), "isolated")
+    return _lookup((end, *sorted(words)), pieces)
+
+
+def _lookup(tokens: Sequence[str], pieces: pre_tokenizers.PreTokenizer) -> Tokenizer:
+    """Each piece is a token, the first the end; the ids are the order."""
+    ids = {token: i for i, token in enumerate(tokens)}
     # WordLevel without an unknown token refuses other characters; BPE drops them.
     inner = tokenizers.Tokenizer(models.WordLevel(vocab=ids))
-    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    inner.pre_tokenizer = pieces
     inner.decoder = decoders.Fuse()
     inner.add_special_tokens(
-        [tokenizers.AddedToken(end, special=True, normalized=False)]
+        [tokenizers.AddedToken(tokens[0], special=True, normalized=False)]
     )
     return Tokenizer(inner)
 

@@ -29,24 +29,23 @@ from jsharp import run_directory
 from jsharp.lm import checkpoint, huggingface
 from jsharp.lm.config import TransformerConfig
 from jsharp.lm.language_model import greedy_decoder, transformer_policy
-from jsharp.lm.tokenizer import Tokenizer, character_tokenizer
+from jsharp.lm.tokenizer import Tokenizer
 from jsharp.policy import Params, Policy, Prompts, Response
 from jsharp.preemption import stop_on_signal
 from jsharp.pretrain import demonstrations, recipe
 from jsharp.pretrain.config import Config, check, command, identity
 from jsharp.provenance import surroundings
-from jsharp.tasks import Task
 from jsharp.update import Update, UpdateInfo, UpdateState, gradient
 
 CHECKPOINTS = "checkpoints"
-END = 0  # `character_tokenizer` gives the end token id 0; it also pads
+END = 0  # `word_tokenizer` gives the end token id 0; it also pads
 
 
 class Run(NamedTuple):
     """Everything that the config alone determines."""
 
     config: Config
-    tasks: tuple[Task, ...]
+    lessons: tuple[demonstrations.Lesson, ...]
     tokenizer: Tokenizer
     model: TransformerConfig
     policy: Policy
@@ -60,15 +59,16 @@ def prepare(config: Config) -> Run:
     check(config)
     tasks = tuple(jsharp.tasks.load(name) for name in config.tasks)
     horizon = config.max_completion_length
+    tokenizer = demonstrations.tokenizer_of(tasks)
     for task in tasks:
-        demonstrations.check_horizon(task, horizon)
+        demonstrations.check_horizon(task, tokenizer, horizon)
         if config.eval_prompts > (most := len(task.held_out)):
             raise ValueError(
                 f"eval_prompts: expected at most the {most} held-out problems of "
                 f"{task.name}, got {config.eval_prompts}"
             )
-    alphabet = "".join(sorted(set("".join(task.alphabet for task in tasks))))
-    tokenizer = character_tokenizer(alphabet)
+    lessons = tuple(demonstrations.lesson(task, tokenizer) for task in tasks)
+    longest = horizon + max(each.prompt_length for each in lessons)
     model = TransformerConfig(
         vocab_size=tokenizer.vocab_size,
         hidden_size=config.hidden_size,
@@ -76,7 +76,7 @@ def prepare(config: Config) -> Run:
         num_hidden_layers=config.num_hidden_layers,
         num_attention_heads=config.num_attention_heads,
         num_key_value_heads=config.num_attention_heads,
-        max_position_embeddings=128,
+        max_position_embeddings=max(128, -(-longest // 64) * 64),
         tie_word_embeddings=True,
         eos_token_id=END,
         pad_token_id=END,
@@ -85,7 +85,7 @@ def prepare(config: Config) -> Run:
     greedy = greedy_decoder(model, horizon=horizon, end=(END,), pad=END)
     grade = recipe.grader(policy, greedy, tokenizer, end=END, n=config.num_generations)
     schedule, update = _optimizer(config)
-    return Run(config, tasks, tokenizer, model, policy, schedule, update, grade)
+    return Run(config, lessons, tokenizer, model, policy, schedule, update, grade)
 
 
 def _optimizer(config: Config) -> tuple[optax.Schedule, Update]:
@@ -111,7 +111,7 @@ def batch(run: Run, step: int) -> tuple[Prompts, Response]:
     config = run.config
     return demonstrations.batch(
         step,
-        run.tasks,
+        run.lessons,
         run.tokenizer,
         seed=config.seed,
         weights=config.weights,
@@ -234,12 +234,12 @@ def export(run: Run, step: int, params: Params, directory: Path) -> None:
     run.tokenizer.save(directory)
     key = jax.random.key(config.seed)
     held_out = {
-        task.name: {
-            "prompts": len(task.held_out),
+        each.task.name: {
+            "prompts": len(each.task.held_out),
             "n": config.num_generations,
-            **run.grade(key, params, task, task.held_out),
+            **run.grade(key, params, each, each.task.held_out),
         }
-        for task in run.tasks
+        for each in run.lessons
     }
     made = {
         "command": command(config),
@@ -261,8 +261,8 @@ def _save(config: Config, step: int, state: UpdateState) -> None:
 def _evaluate(run: Run, params: Params) -> dict[str, float]:
     key, count = jax.random.key(run.config.seed), run.config.eval_prompts
     grades = {
-        task.name: run.grade(key, params, task, task.held_out[:count])
-        for task in run.tasks
+        each.task.name: run.grade(key, params, each, each.task.held_out[:count])
+        for each in run.lessons
     }
     return {f"eval/{t}/{k}": v for t, at in grades.items() for k, v in at.items()}
 

@@ -1,16 +1,38 @@
 """Batches of demonstrations: prompts and completions of several tasks, as tokens."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 
-from jsharp.lm.tokenizer import Tokenizer, encode_prompts
+from jsharp.lm.tokenizer import Tokenizer, encode_prompts, word_tokenizer
 from jsharp.policy import Prompts, Response
-from jsharp.tasks import Task, prompt_length
+from jsharp.tasks import Task
 
 
-def check_horizon(task: Task, horizon: int) -> None:
+def tokenizer_of(tasks: tuple[Task, ...]) -> Tokenizer:
+    """A token for every word, digit and sign of what the tasks ask and show."""
+    asked = [t.prompt(p) for t in tasks for p in t.train + t.held_out]
+    shown = [text for t in tasks for p in t.train for text in t.solutions(p)]
+    return word_tokenizer(asked + shown)
+
+
+class Lesson(NamedTuple):
+    """A task, and the tokens of its longest prompt: every batch of it has one shape."""
+
+    task: Task
+    prompt_length: int
+
+
+def lesson(task: Task, tokenizer: Tokenizer) -> Lesson:
+    prompts = (task.prompt(problem) for problem in task.train + task.held_out)
+    return Lesson(task, max(len(tokenizer.encode(text)) for text in prompts))
+
+
+def check_horizon(task: Task, tokenizer: Tokenizer, horizon: int) -> None:
     """ValueError where a demonstration and its end token exceed `horizon`."""
-    longest = max(len(text) for p in task.train for text in task.solutions(p))
+    texts = (text for problem in task.train for text in task.solutions(problem))
+    longest = max(len(tokenizer.encode(text)) for text in texts)
     if longest + 1 > horizon:
         raise ValueError(
             f"max_completion_length: expected at least {longest + 1} for the "
@@ -20,7 +42,7 @@ def check_horizon(task: Task, horizon: int) -> None:
 
 def batch(
     step: int,
-    tasks: tuple[Task, ...],
+    lessons: tuple[Lesson, ...],
     tokenizer: Tokenizer,
     *,
     seed: int,
@@ -35,7 +57,7 @@ def batch(
     a handful of shapes is compiled.
     """
     rng = np.random.default_rng((seed, step))
-    task = tasks[rng.choice(len(tasks), p=weights)]
+    task, prompt_length = lessons[rng.choice(len(lessons), p=weights)]
     chosen = rng.integers(len(task.train), size=batch_size)
     problems = [task.train[index] for index in chosen]
     texts = [task.demonstration(rng, problem) for problem in problems]
@@ -49,7 +71,7 @@ def batch(
         tokenizer,
         [task.prompt(problem) for problem in problems],
         pad=end,
-        length=prompt_length(task),
+        length=prompt_length,
     )
     undrawn = np.zeros(length.shape, np.float32)  # no sampler saw these responses
     return prompts, Response(*map(jnp.asarray, (tokens, length, undrawn)))

@@ -13,8 +13,9 @@ import numpy as np
 from jsharp import files
 from jsharp.lm.tokenizer import Tokenizer, decode_responses, encode_prompts
 from jsharp.policy import Policy, Response
+from jsharp.pretrain.demonstrations import Lesson
 from jsharp.selection import best_of_n
-from jsharp.tasks import Problem, Task, prompt_length
+from jsharp.tasks import Problem
 
 FILE = "recipe.json"
 
@@ -30,7 +31,7 @@ def grader(
     n: int,
     at_once: int = 32,
 ) -> Grade:
-    """grade(key, params, task, problems) -> the mean over problems of being correct.
+    """grade(key, params, lesson, problems) -> the mean over problems of being correct.
 
     Keys: `greedy`; `one_sample`, the mean over n samples at temperature 1; `best_of_n`,
     the sample of largest log pi(y|x); `coverage`, whether any of the n is correct.
@@ -38,9 +39,10 @@ def grader(
     sample = jax.jit(policy.sample, static_argnums=3)
     log_prob, decode = jax.jit(policy.log_prob), jax.jit(greedy)
 
-    def grade_some(key, params, task: Task, problems: Sequence[Problem]):
+    def grade_some(key, params, lesson: Lesson, problems: Sequence[Problem]):
+        task, length = lesson
         asked = [task.prompt(problem) for problem in problems]
-        prompts = encode_prompts(tokenizer, asked, pad=end, length=prompt_length(task))
+        prompts = encode_prompts(tokenizer, asked, pad=end, length=length)
 
         def mark(response: Response) -> np.ndarray:
             texts = decode_responses(tokenizer, response, end=(end,))
@@ -59,11 +61,11 @@ def grader(
             "coverage": right.any(1),
         }
 
-    def grade(key, params, task: Task, problems: Sequence[Problem]):
+    def grade(key, params, lesson: Lesson, problems: Sequence[Problem]):
         starts = range(0, len(problems), at_once)
         some = lambda start: problems[start : start + at_once]
         fold = lambda start: jax.random.fold_in(key, start)
-        parts = [grade_some(fold(at), params, task, some(at)) for at in starts]
+        parts = [grade_some(fold(at), params, lesson, some(at)) for at in starts]
         together = lambda name: np.concatenate([part[name] for part in parts])
         return {name: float(together(name).mean()) for name in parts[0]}
 
@@ -92,9 +94,9 @@ tags: [sharpening, text-generation]
 
 # A base model to sharpen
 
-A Llama-shaped decoder of {recipe["parameters"]:,} parameters over characters, trained
-from scratch on generated demonstrations of {" and ".join(graded)}. It is meant to be
-imperfect: a base policy for experiments on sharpening, not a solver.
+A Llama-shaped decoder of {recipe["parameters"]:,} parameters over words, digits and
+signs, trained from scratch on generated demonstrations of {" and ".join(graded)}.
+It is meant to be imperfect: a base policy for experiments on sharpening, not a solver.
 
 Accuracy on held-out prompts, none of which was trained on (n = {n}):
 

@@ -12,7 +12,7 @@ from jsharp.tasks.task import Problem, Task, prompt_length
 __all__ = ["Problem", "Task", "file_names", "load", "names", "prompt_length"]
 
 # Each is a module here that holds a function of its own name.
-_GENERATED = ("arithmetic", "game24", "prontoqa")
+_GENERATED = ("arithmetic", "game24", "prontoqa", "sums")
 _FROM_FILES = ("gsm8k", "math", "mmlu")
 
 

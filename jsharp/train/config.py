@@ -22,7 +22,8 @@ class Config(ModelSettings):
     output_dir: Path
     """Where everything goes; the same command goes on there after a kill."""
     task: str | None = None
-    """What to sharpen on: game24, arithmetic, prontoqa; gsm8k, math, mmlu of files."""
+    """What to sharpen on: game24, arithmetic, prontoqa, sums; gsm8k, math, mmlu of
+    files."""
     train_data: Path | None = None
     """The file of the task's training problems (gsm8k, math, mmlu)."""
     eval_data: Path | None = None
