@@ -18,9 +18,9 @@ class Config(ModelSettings):
     """What sharpening would give a model on these prompts, and at what price.
 
     MODEL is a checkpoint directory, or `embedded`. PROMPTS is a task (game24,
-    arithmetic, prontoqa, sums; gsm8k, math, mmlu with --data), or a file of JSON lines, each
-    {"prompt": text or messages, "answer"?}, marked by --grader. Diagnose the prompts
-    that you would train on.
+    arithmetic, prontoqa, sums; gsm8k, math, mmlu with --data), or a file of JSON
+    lines, each {"prompt": text or messages, "answer"?}, marked by --grader. Diagnose
+    the prompts that you would train on.
 
     A pilot of NUM_GENERATIONS draws and a greedy response per prompt goes to
     OUTPUT_DIR/pilot.jsonl, the exact modes y*(x) = argmax pi(y|x) as far as the search

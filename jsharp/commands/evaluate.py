@@ -68,7 +68,8 @@ class Config(ModelSettings):
     base_model_name_or_path: str | None = None
     """The checkpoint whose log-probability is the self-reward; by default the model."""
     task: str | None = None
-    """Whose held-out problems: game24, arithmetic, prontoqa, sums; gsm8k, math, mmlu."""
+    """Whose held-out problems: game24, arithmetic, prontoqa, sums; gsm8k, math,
+    mmlu."""
     data: Path | None = None
     """The file of the task's held-out problems (gsm8k, math, mmlu)."""
     prompts: Path | None = None
