@@ -18,6 +18,10 @@ COMMANDS = {
         "experiments.curves.command",
         "sample-complexity curves: theory beside measurement",
     ),
+    "reproduce": (
+        "experiments.reproduce.command",
+        "the paper's figures and tables on models trained here, or yours",
+    ),
     "quantities": (
         "theory.quantities_command",
         "every quantity of the paper for a table of yours",

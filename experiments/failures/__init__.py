@@ -1,0 +1,1 @@
+"""When a self-reward misleads: length, wrong modes, ties."""

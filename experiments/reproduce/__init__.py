@@ -1,0 +1,1 @@
+"""`jsharp reproduce`: the paper's figures and tables, the bridge and the failures."""

@@ -1,0 +1,147 @@
+"""What to reproduce: which experiments, on which models and tasks, how large."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from experiments.reproduce import bases
+from jsharp import tasks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Make the paper's figures and tables again, and those that only jsharp has.
+
+    NAMES are fig1 ... fig9, table1, table2, names of the bridge and of the failures (an
+    unknown one is answered by the list), or `all`. Every base model that is asked for
+    is pretrained first, every run is kept under OUTPUT_DIR, and a command that was
+    killed goes on where it was. Figures, result files and the report go to REPORT_DIR.
+
+    Example: jsharp reproduce fig3 --quick
+
+    On checkpoints and data of yours: jsharp reproduce fig1 fig7 --models
+    phi=./Phi-3.5-mini qwen=./Qwen3-0.6B --tasks gsm8k --data
+    gsm8k=train.jsonl,test.jsonl --max-completion-length 512
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Which experiments; `all` for every one."""
+    output_dir: Path = Path("reproduce-out")
+    """Where the runs go: models, responses, training runs."""
+    report_dir: Path | None = None
+    """Where results/, figures/, results.md and results.html go; by default
+    OUTPUT_DIR/report."""
+    models: tuple[str, ...] = ("small", "medium", "embedded", "large", "reasoner")
+    """Bases, columns of a heat map: small, medium, large, reasoner (pretrained here),
+    embedded, or NAME=DIRECTORY of a checkpoint."""
+    trained: tuple[str, ...] = ("medium", "embedded", "reasoner")
+    """Those of them that are sharpened (figures 7, 8, table 1)."""
+    swept: tuple[str, ...] = ("embedded",)
+    """Those of them that are sharpened with several N (figure 9)."""
+    tasks: tuple[str, ...] = ("game24", "arithmetic", "prontoqa")
+    """Tasks, rows of a heat map: these are generated; gsm8k, math, mmlu with --data."""
+    data: tuple[str, ...] = ()
+    """TASK=TRAIN,TEST: the files of a task that is read from files."""
+    generations: int = 50
+    """N: responses to each prompt, at inference and in training."""
+    limit: int = 256
+    """Held-out prompts of each task."""
+    max_completion_length: int = 40
+    """Tokens of a response, at most."""
+    train_limit: int = 256
+    """Training prompts of a sharpening run."""
+    epochs: int = 10
+    """Passes of a sharpening run over its examples (the paper: 30, 10 for Mistral)."""
+    eval_limit: int = 128
+    """Held-out prompts of the evaluations while it trains."""
+    eval_generations: int = 8
+    """Samples to each of them."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One sharpening run for each."""
+    jobs: int = 1
+    """Runs at a time, each on a CPU core of its own. On an accelerator: 1."""
+    quick: bool = False
+    """A small version on the model inside, in a minute or two: whether all works."""
+    report_only: bool = False
+    """Make figures and report anew from the result files in REPORT_DIR; run nothing."""
+
+    @property
+    def report(self) -> Path:
+        return self.report_dir or self.output_dir / "report"
+
+    def settings(self, only: tuple[str, ...] | None = None) -> list[tuple[str, str]]:
+        """(model, task) of every cell: all pairs but those a model has no tokens for.
+
+        `only` leaves those of some models, by name; of all, if it holds none of them.
+        """
+        names = [bases.named(model)[0] for model in self.models]
+        some = [name for name in names if only is None or name in only] or names
+        return [(m, t) for m in some for t in self.tasks if bases.knows(m, t)]
+
+    def files_of(self, task: str) -> tuple[str, str] | None:
+        """(train, test) of a task that is read from files; None of a generated one."""
+        for pair in self.data:
+            name, _, paths = pair.partition("=")
+            if name == task:
+                train, _, test = paths.partition(",")
+                return str(Path(train).resolve()), str(Path(test).resolve())
+        return None
+
+    @property
+    def held_out_options(self) -> dict[str, int]:
+        return {
+            "limit": self.limit,
+            "max-completion-length": self.max_completion_length,
+        }
+
+
+QUICK = {
+    "models": ("embedded",),
+    "tasks": ("game24", "arithmetic"),
+    "generations": 8,
+    "limit": 12,
+    "train_limit": 8,
+    "epochs": 1,
+    "eval_limit": 8,
+    "eval_generations": 2,
+    "seeds": (0,),
+}
+
+
+def resolve(config: Config) -> Config:
+    """The config with --quick carried out; ValueError names a wrong option."""
+    if config.quick:
+        config = dataclasses.replace(config, **QUICK)
+    for model in config.models:
+        bases.named(model)
+    known = (*tasks.names(), *tasks.file_names())
+    for task in config.tasks:
+        if task not in known:
+            raise ValueError(f"--tasks: expected some of {known}, found {task!r}")
+        paths = config.files_of(task)
+        if (paths is not None) != (task in tasks.file_names()):
+            raise ValueError(
+                f"--data: expected {task}=TRAIN,TEST for a task from files and nothing "
+                f"for one that is generated, found {config.data}"
+            )
+        for path in paths or ():
+            if not Path(path).is_file():
+                raise ValueError(f"--data: {task}: no file {path}")
+    for name, value in dataclasses.asdict(config).items():
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            raise ValueError(
+                f"--{name.replace('_', '-')}: expected >= 1, found {value}"
+            )
+    if not config.settings():
+        raise ValueError(
+            "--models, --tasks: expected some, found no model that knows one"
+        )
+    return config
+
+
+def fractions(generations: int, parts: tuple[int, ...]) -> tuple[int, ...]:
+    """N and N over each of `parts`, ascending: (10, 25, 50) of 50 by parts 5, 2."""
+    return tuple(sorted({math.ceil(generations / part) for part in (*parts, 1)}))
