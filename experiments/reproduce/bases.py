@@ -1,7 +1,4 @@
-"""The base models: three sizes on one recipe, and two of one purpose.
-
-`reasoner` knows ProntoQA alone, as the paper's GameOf24 has a model of its own;
-`shortcut` answers the sums of `arithmetic` in two forms, for the failures.
+"""The base models: three sizes on one recipe, and one that answers in two forms.
 
 Their recipes are all of `jsharp pretrain`; the weights are made where they are needed
 and are not in the repository.
@@ -35,11 +32,6 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "small": (*_RECIPE, *_size(64, 2, 2, 176, "3e-3")),
     "medium": (*_RECIPE, *_size(128, 4, 4, 352, "2e-3")),
     "large": (*_RECIPE, *_size(256, 6, 8, 688, "1e-3")),
-    "reasoner": (
-        *("pretrain", "--tasks", "prontoqa", "--weights", "1", "--max-steps", "3000"),
-        *("--warmup-steps", "100", "--eval-steps", "500", "--eval-prompts", "64"),
-        *(*_EVALUATED, *_size(96, 3, 3, 264, "2e-3")),
-    ),
     "shortcut": (
         *("pretrain", "--tasks", "arithmetic", "sums", "--weights", "0.6", "0.4"),
         *("--max-steps", "2000", "--warmup-steps", "100", "--eval-steps", "500"),
@@ -50,7 +42,6 @@ RECIPES: dict[str, tuple[str, ...]] = {
 _KNOWN = {
     "embedded": ("game24", "arithmetic"),
     "shortcut": ("arithmetic", "sums"),
-    "reasoner": ("prontoqa",),
     **dict.fromkeys(("small", "medium", "large"), ("game24", "arithmetic", "prontoqa")),
 }
 

@@ -34,10 +34,10 @@ class Config:
     report_dir: Path | None = None
     """Where results/, figures/, results.md and results.html go; by default
     OUTPUT_DIR/report."""
-    models: tuple[str, ...] = ("small", "medium", "embedded", "large", "reasoner")
-    """Bases, columns of a heat map: small, medium, large, reasoner (pretrained here),
-    embedded, or NAME=DIRECTORY of a checkpoint."""
-    trained: tuple[str, ...] = ("medium", "embedded", "reasoner")
+    models: tuple[str, ...] = ("small", "medium", "embedded", "large")
+    """Bases, columns of a heat map: small, medium, large (pretrained here), embedded,
+    or NAME=DIRECTORY of a checkpoint."""
+    trained: tuple[str, ...] = ("medium", "embedded")
     """Those of them that are sharpened (figures 7, 8, table 1)."""
     swept: tuple[str, ...] = ("embedded",)
     """Those of them that are sharpened with several N (figure 9)."""
