@@ -28,7 +28,6 @@ from experiments.reproduce import report, work
 from experiments.reproduce.config import Config, resolve
 from experiments.reproduce.experiment import Experiment, Found
 from experiments.reproduce.registry import EXPERIMENTS
-from experiments.stages import claim_directory
 from experiments.style import METADATA, STYLE
 from jsharp import files
 from jsharp.provenance import surroundings
@@ -48,8 +47,10 @@ def reproduce(config: Config) -> int:
         config = resolve(config)
         wanted = choose(config.names)
         if not config.report_only:
-            claim_directory(config.output_dir, identity(config))
-            work.in_order(run for each in wanted for run in each.runs(config))
+            runs = [run for each in wanted for run in each.runs(config)]
+            # A directory may hold the runs of several configs; a name has one command.
+            for run in work.in_order(runs):
+                work.made(config.output_dir, run)
     except (ValueError, OSError) as error:
         print(f"jsharp reproduce: {error}", file=sys.stderr)
         return 2
@@ -89,7 +90,7 @@ def listing() -> str:
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """What pins an output directory: all that decides what its runs are."""
+    """All that decides what the runs are."""
     fields = dataclasses.asdict(config)
     return {k: v for k, v in fields.items() if k not in _FREE}
 
