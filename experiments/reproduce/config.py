@@ -1,7 +1,10 @@
 """What to reproduce: which experiments, on which models and tasks, how large."""
 
 import dataclasses
+import difflib
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +67,8 @@ class Config:
     jobs: int = 1
     """Runs at a time, each on a CPU core of its own. On an accelerator: 1."""
     quick: bool = False
-    """A small version on the model inside, in a minute or two: whether all works."""
+    """A small version on the model inside, in minutes: whether all works. It changes
+    what is not given."""
     report_only: bool = False
     """Make figures and report anew from the result files in REPORT_DIR; run nothing."""
 
@@ -111,16 +115,76 @@ QUICK = {
 }
 
 
+DEFAULT = dataclasses.asdict(Config(names=()))
+
+
 def resolve(config: Config) -> Config:
-    """The config with --quick carried out; ValueError names a wrong option."""
+    """The config with --quick carried out; ValueError names a wrong option.
+
+    --quick leaves what was given: it changes the options that have their defaults.
+    """
     if config.quick:
-        config = dataclasses.replace(config, **QUICK)
-    for model in config.models:
-        bases.named(model)
+        small = {k: v for k, v in QUICK.items() if getattr(config, k) == DEFAULT[k]}
+        config = dataclasses.replace(config, **small)
+    _check_numbers(config)
+    _check_models(config)
+    _check_tasks(config)
+    if not config.settings():
+        raise ValueError(
+            "--models, --tasks: expected some, found no model that knows one"
+        )
+    return config
+
+
+def _check_numbers(config: Config) -> None:
+    for name, value in dataclasses.asdict(config).items():
+        if type(value) is int and value < 1:
+            raise ValueError(f"--{_dashed(name)}: expected >= 1, found {value}")
+    for seed in config.seeds:
+        if not 0 <= seed < 2**31:
+            raise ValueError(f"--seeds: expected 0 to 2^31 - 1, found {seed}")
+    if not config.seeds:
+        raise ValueError("--seeds: expected one at least, found none")
+    _check_distinct("seeds", config.seeds)
+
+
+def _check_models(config: Config) -> None:
+    names = [bases.named(model)[0] for model in config.models]
+    for name, model in zip(names, config.models, strict=True):
+        # It becomes a folder, and is not to be taken for a base of ours.
+        ours = name == "embedded" or name in bases.RECIPES
+        if "=" in model and (ours or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name)):
+            raise ValueError(
+                f"--models: expected NAME=DIRECTORY with a NAME of letters, digits, "
+                f"'-', '_' and '.' that no base has, found {model!r}"
+            )
+    _check_distinct("models", names)
+    for option in ("trained", "swept"):
+        chosen = getattr(config, option)
+        for name in chosen:
+            if chosen != DEFAULT[option] and name not in names:
+                raise ValueError(
+                    f"--{option}: expected some of --models {' '.join(names)}, "
+                    f"found {name!r}"
+                )
+
+
+def _check_tasks(config: Config) -> None:
     known = (*tasks.names(), *tasks.file_names())
+    _check_distinct("tasks", config.tasks)
+    for pair in config.data:
+        name, _, paths = pair.partition("=")
+        if name not in config.tasks or not re.fullmatch("[^,]+,[^,]+", paths):
+            raise ValueError(
+                f"--data: expected TASK=TRAIN,TEST with a task of --tasks "
+                f"{' '.join(config.tasks)}, found {pair!r}"
+            )
+    _check_distinct("data", [pair.partition("=")[0] for pair in config.data])
     for task in config.tasks:
         if task not in known:
-            raise ValueError(f"--tasks: expected some of {known}, found {task!r}")
+            near = difflib.get_close_matches(task, known, n=1)
+            hint = f"; perhaps you meant {near[0]!r}" if near else ""
+            raise ValueError(f"--tasks: expected some of {known}, found {task!r}{hint}")
         paths = config.files_of(task)
         if (paths is not None) != (task in tasks.file_names()):
             raise ValueError(
@@ -130,16 +194,16 @@ def resolve(config: Config) -> Config:
         for path in paths or ():
             if not Path(path).is_file():
                 raise ValueError(f"--data: {task}: no file {path}")
-    for name, value in dataclasses.asdict(config).items():
-        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-            raise ValueError(
-                f"--{name.replace('_', '-')}: expected >= 1, found {value}"
-            )
-    if not config.settings():
-        raise ValueError(
-            "--models, --tasks: expected some, found no model that knows one"
-        )
-    return config
+
+
+def _check_distinct(option: str, values: Sequence[str | int]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"--{option}: expected each once, found {value!r} again")
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def fractions(generations: int, parts: tuple[int, ...]) -> tuple[int, ...]:

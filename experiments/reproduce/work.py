@@ -2,15 +2,15 @@
 
 A run is a command line; it works in OUTPUT_DIR, so that its paths are short and can be
 typed again there. OUTPUT_DIR/made/NAME.json says that it is finished: the command, the
-seconds that the process which finished it took, commit, versions and device.
+seconds of the process which finished it, whether an earlier one had begun it, commit,
+versions and device. What it said is in OUTPUT_DIR/made/NAME.log.
 """
 
-import concurrent.futures
 import os
-import queue
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,10 +20,11 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from jsharp import files
-from jsharp.provenance import surroundings
 
 _OUTPUT = {"mode": "--output", "sample": "--output", "score": "--output"}
 OUTPUT_FILE = "output.jsonl"  # of the commands that write a file, inside their folder
+GRACE = 60.0  # seconds in which a child that is told to stop may save its work
+_SAID = 2000  # characters: the end of what a failed run said
 
 
 class Run(NamedTuple):
@@ -55,8 +56,10 @@ def in_order(runs: Iterable[Run]) -> list[Run]:
     def add(run: Run) -> None:
         for need in run.needs:
             add(need)
-        if found.setdefault(run.name, run).words != run.words:
-            raise ValueError(f"run {run.name}: two commands:\n{found[run.name]}\n{run}")
+        if (other := found.setdefault(run.name, run)).words != run.words:
+            raise ValueError(
+                f"run {run.name}: two commands:\n  {other.text}\n  {run.text}"
+            )
 
     for run in runs:
         add(run)
@@ -68,7 +71,7 @@ def made(directory: Path, run: Run) -> dict[str, Any] | None:
 
     Raises ValueError where a finished run of this name had another command.
     """
-    path = directory / "made" / f"{run.name}.json"
+    path = _about(directory, run, "json")
     if not path.exists():
         return None
     found = files.read_json(path)
@@ -80,77 +83,198 @@ def made(directory: Path, run: Run) -> dict[str, Any] | None:
     return found
 
 
-def ensure(
-    directory: Path, runs: Iterable[Run], *, jobs: int, console: Console
-) -> None:
-    """Have every run finished, at most `jobs` at a time.
+class Pool:
+    """Carries out runs, at most `jobs` at a time, while its `with` block goes on.
 
-    Raises RuntimeError, with the end of what it said, where a command fails; the others
-    at work finish first, and no new one begins.
+    A run that fails keeps those from beginning that need it, and no other. Leaving the
+    block ends what is still at work: each process is told to stop, and killed where it
+    has not after GRACE seconds.
     """
-    wanted = [run for run in in_order(runs) if made(directory, run) is None]
-    if not wanted:
-        return
-    cores: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for core in range(jobs):
-        cores.put(core)
-    progress = Progress(
-        *Progress.get_default_columns(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
-    with progress, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        row = progress.add_task("runs", total=len(wanted))
-        done: dict[str, concurrent.futures.Future[None]] = {}
 
-        def work(run: Run) -> None:
-            for need in run.needs:
-                if need.name in done:
-                    done[need.name].result()
-            core = cores.get()
+    def __init__(
+        self, directory: Path, runs: Iterable[Run], *, jobs: int, console: Console
+    ):
+        self.directory, self.console = directory, console
+        every = in_order(runs)
+        self._finished = {run.name for run in every if made(directory, run) is not None}
+        self._failed: dict[str, str] = {}  # and what it said
+        self._waiting = [run for run in every if run.name not in self._finished]
+        self._total, self._start = len(self._waiting), time.monotonic()
+        self._children: set[subprocess.Popen[bytes]] = set()
+        self._stopping = False
+        self._changed = threading.Condition()  # guards all of the above
+        self._progress = Progress(
+            *Progress.get_default_columns()[:2],
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._row = self._progress.add_task("runs", total=self._total)
+        cores = _cores() if jobs > 1 else [None]
+        self._threads = [
+            threading.Thread(
+                target=self._work, args=(cores[job % len(cores)],), daemon=True
+            )
+            for job in range(min(jobs, self._total))
+        ]
+
+    def __enter__(self) -> "Pool":
+        if self._threads:
+            self._progress.start()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+            for child in self._children:
+                child.terminate()
+        try:
+            until = time.monotonic() + GRACE
+            for thread in self._threads:
+                thread.join(max(0.0, until - time.monotonic()))
+        finally:  # who cannot wait presses Ctrl-C again
+            with self._changed:
+                for child in self._children:
+                    child.kill()
+            for thread in self._threads:
+                thread.join()
+            if self._threads:
+                self._progress.stop()
+
+    def wait(self, runs: Iterable[Run]) -> dict[str, str]:
+        """Until all of these are finished or failed: name -> why, of the failed."""
+        names = [run.name for run in in_order(runs)]
+        with self._changed:
+            while not all(n in self._finished or n in self._failed for n in names):
+                self._changed.wait()
+            return {n: self._failed[n] for n in names if n in self._failed}
+
+    def _work(self, core: int | None) -> None:
+        while (run := self._next()) is not None:
             try:
-                progress.console.print(f"[dim]{run.text}", soft_wrap=True)
-                _run(directory, run, core if jobs > 1 else None)
+                failure = self._carry_out(run, core)
+            except Exception as error:  # else who waits for the run waits for ever
+                failure = f"{run.text}\n{type(error).__name__}: {error}"
+            with self._changed:
+                if failure is None:
+                    self._finished.add(run.name)
+                else:
+                    self._fail(run, failure)
+                self._report()
+                self._changed.notify_all()
+
+    def _next(self) -> Run | None:
+        """The first run that can begin, once there is one; None where none is left."""
+        with self._changed:
+            while self._waiting and not self._stopping:
+                for run in self._waiting:
+                    if all(need.name in self._finished for need in run.needs):
+                        self._waiting.remove(run)
+                        return run
+                self._changed.wait()
+            return None
+
+    def _fail(self, run: Run, failure: str) -> None:
+        """Note it, for those that need the run too."""
+        self._failed[run.name] = failure
+        if not self._stopping:
+            self._say(failure, style="red")
+        for other in list(self._waiting):  # in order: what needs it, what needs those
+            lost = [need.name for need in other.needs if need.name in self._failed]
+            if lost:
+                self._waiting.remove(other)
+                self._failed[other.name] = f"{other.text}\nnot begun: {lost[0]} failed"
+
+    def _carry_out(self, run: Run, core: int | None) -> str | None:
+        """None where the run is finished, else why it is not."""
+        (self.directory / run.name).mkdir(parents=True, exist_ok=True)
+        log = _about(self.directory, run, "log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        words = process(self.directory, run, resumed=log.exists())
+        with log.open("wb") as said:
+            with self._changed:
+                if self._stopping:
+                    return "stopped"
+                self._say(run.text, style="dim")
+                child = subprocess.Popen(
+                    words,
+                    cwd=self.directory,
+                    env=_environment(self.directory),
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=subprocess.STDOUT,
+                )
+                self._children.add(child)
+            try:
+                if core is not None:
+                    _pin(child.pid, core)
+                status = child.wait()
             finally:
-                cores.put(core)
-            progress.advance(row)
+                with self._changed:
+                    self._children.remove(child)
+        if made(self.directory, run) is not None:
+            return None
+        end = log.read_text(encoding="utf-8", errors="replace")[-_SAID:]
+        return f"{run.text}\n(in {self.directory}) ended with {status}:\n{end}"
 
-        # In order: the pool begins what is needed before what needs it.
-        for run in wanted:
-            done[run.name] = pool.submit(work, run)
-        failed = concurrent.futures.wait(
-            done.values(), return_when=concurrent.futures.FIRST_EXCEPTION
+    def _report(self) -> None:
+        """How far the runs are, and how long the others will take at that pace."""
+        if self._stopping:
+            return
+        done = self._total - len(self._waiting) - len(self._children)
+        self._progress.update(self._row, completed=done)
+        seconds = time.monotonic() - self._start
+        left = seconds / done * (self._total - done) if done else 0.0
+        self._say(
+            f"{done} of {self._total} runs after {seconds:.0f} s"
+            + (f", about {left:.0f} s to go" if left else ""),
+            style="dim",
         )
-        for future in failed.not_done:
-            future.cancel()
-    for future in done.values():
-        if not future.cancelled():
-            future.result()
 
-
-def _run(directory: Path, run: Run, core: int | None) -> None:
-    (directory / run.name).mkdir(parents=True, exist_ok=True)
-    marker = directory / "made" / f"{run.name}.json"
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    cache = {"JAX_COMPILATION_CACHE_DIR": str((directory / "compiled").resolve())}
-    pin = lambda: os.sched_setaffinity(0, {(core or 0) % (os.cpu_count() or 1)})
-    start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "jsharp", *run.command],
-        cwd=directory,
-        env=os.environ | cache | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        preexec_fn=None if core is None else pin,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise RuntimeError(
-            f"{run.text}\n(in {directory}) ended with {done.returncode}:\n"
-            f"{done.stderr[-2000:]}"
+    def _say(self, text: str, style: str) -> None:
+        self._progress.console.print(
+            text, style=style, markup=False, highlight=False, soft_wrap=True
         )
-    seconds = time.monotonic() - start
-    files.write_json(
-        marker,
-        {"command": run.text, "seconds": round(seconds, 1), **surroundings()},
-    )
+
+
+def process(directory: Path, run: Run, *, resumed: bool) -> list[str]:
+    """The words of the process that carries out the run (`child.main`)."""
+    marker = _about(directory, run, "json").resolve()
+    return [
+        *(sys.executable, "-P", "-m", "experiments.reproduce.child"),
+        *(str(os.getpid()), str(marker), str(int(resumed)), *run.command),
+    ]
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    """This process's, with the same modules to import and one cache of compilations."""
+    path = [str(Path(entry).resolve()) for entry in sys.path]
+    cache = str((directory / "compiled").resolve())
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path),
+        "JAX_COMPILATION_CACHE_DIR": cache,
+    }
+
+
+def _about(directory: Path, run: Run, ending: str) -> Path:
+    return directory / "made" / f"{run.name}.{ending}"
+
+
+def _cores() -> list[int | None]:
+    """The CPU cores that this process may use; [None] where the system cannot tell."""
+    if sys.platform != "linux":
+        return [None]
+    return [*sorted(os.sched_getaffinity(0))]
+
+
+def _pin(process: int, core: int) -> None:
+    """Keep a process, and all threads that it will begin, on one core."""
+    if sys.platform == "linux":
+        try:
+            os.sched_setaffinity(process, {core})
+        except ProcessLookupError:
+            pass  # it has ended
