@@ -1,4 +1,7 @@
-"""The contract of every algorithm, on a table and on a transformer, unchanged."""
+"""The contract of every algorithm on a table, and of two on a transformer, unchanged.
+
+tests/train/test_one_step.py holds the steps of all on a transformer to it.
+"""
 
 import chex
 import jax
@@ -36,13 +39,22 @@ def params(toy):
     return toy.policy.init(jax.random.key(3))
 
 
-@pytest.fixture(scope="module", params=ALGORITHMS)
-def algorithm(request, toy, params):
+CASES = [*(("table", name) for name in ALGORITHMS)]
+CASES += [("transformer", "sft"), ("transformer", "xpo")]
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def case(request):
+    """(algorithm, toy, params)."""
+    kind, name = request.param
+    toy = TOYS[kind]()
+    params = toy.policy.init(jax.random.key(3))
     tune = update.gradient(optax.adam(1e-2))
-    return ALGORITHMS[request.param](toy.policy, freeze(toy.policy, params), tune)
+    return ALGORITHMS[name](toy.policy, freeze(toy.policy, params), tune), toy, params
 
 
-def test_runs_once_compiled_and_leaves_the_base_alone(algorithm, toy, params, key):
+def test_runs_once_compiled_and_leaves_the_base_alone(case, key):
+    algorithm, toy, params = case
     chex.clear_trace_counter()
     step = jax.jit(chex.assert_max_traces(algorithm.step, n=1))
     state = algorithm.init(params, toy.prompts)
@@ -64,7 +76,8 @@ def run(key, algorithm, state, prompts, rounds, start=0):
     return state, losses
 
 
-def test_scan_and_host_loop_are_the_same_run(algorithm, toy, params, key):
+def test_scan_and_host_loop_are_the_same_run(case, key):
+    algorithm, toy, params = case
     batches = jax.tree.map(lambda leaf: jnp.stack([leaf] * ROUNDS), toy.prompts)
     scan = jax.jit(loop.scan, static_argnums=1)
     scanned, infos = scan(key, algorithm, params, batches)
@@ -75,7 +88,8 @@ def test_scan_and_host_loop_are_the_same_run(algorithm, toy, params, key):
     chex.assert_trees_all_close(scanned.params, state.params, atol=2e-3)
 
 
-def test_resuming_at_a_step_gives_the_same_bytes(algorithm, toy, params, key):
+def test_resuming_at_a_step_gives_the_same_bytes(case, key):
+    algorithm, toy, params = case
     start = lambda: algorithm.init(params, toy.prompts)
     whole, _ = run(key, algorithm, start(), toy.prompts, ROUNDS)
     half, _ = run(key, algorithm, start(), toy.prompts, 2)

@@ -114,8 +114,8 @@ class Evaluation(NamedTuple):
 def main(args: Sequence[str]) -> int:
     """`jsharp evaluate` on these arguments; the exit status (see `run.run`)."""
     config = tyro.cli(Config, args=args, prog="jsharp evaluate")
-    if config.compare is not None:
-        return _guarded(lambda: _compare(config, *config.compare), 2)
+    if (both := config.compare) is not None:
+        return _guarded(lambda: _compare(config, *both), 2)
     checked = functools.cache(lambda: prepare(config))
     status = run.run("evaluate", lambda: checked().responses)
     if not status and config.modes is not None:

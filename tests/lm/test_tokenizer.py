@@ -19,6 +19,7 @@ from jsharp.lm.tokenizer import (
     character_tokenizer,
     decode_responses,
     encode_prompts,
+    word_tokenizer,
 )
 from jsharp.policy import Response
 
@@ -95,6 +96,67 @@ def test_unknown_ids_and_tokens_are_refused(tokenizer):
 def test_a_bad_alphabet_is_refused(alphabet, message):
     with pytest.raises(ValueError, match=message):
         character_tokenizer(alphabet)
+
+
+WORDS = ["Every wumpus is not bitter. ", "Max is  a cat.\nTrue\t42", "x1y"]
+
+
+@pytest.fixture
+def words():
+    return word_tokenizer(WORDS)
+
+
+def test_a_word_is_one_token_with_the_space_before_it(words):
+    pieces = ["Every", " wumpus", " is", " not", " bitter", ".", " "]
+    assert [words.decode([i]) for i in words.encode(WORDS[0])] == pieces
+    pieces = ["Max", " is", " ", " a", " cat", ".", "\n", "True", "\t", "4", "2"]
+    assert [words.decode([i]) for i in words.encode(WORDS[1])] == pieces
+    assert [words.decode([i]) for i in words.encode("x1y")] == ["x", "1", "y"]
+
+
+def test_words_are_sorted_behind_the_end_whatever_their_order(words):
+    known = [words.decode([i]) for i in range(words.vocab_size)]
+    assert known[0] == "<|end|>" and known[1:] == sorted(set(known[1:]))
+    again = word_tokenizer(reversed([*WORDS, *WORDS]))
+    assert [again.encode(text) for text in WORDS] == list(map(words.encode, WORDS))
+
+
+def test_texts_without_letters_get_the_ids_of_characters():
+    """As of the alphabet in its order: words are sorted, and digits are words."""
+    texts = ["17+38+46+55 =>", "55+17=72 72+46=118 118+38=156", "9:3*8-2(0)"]
+    each = word_tokenizer(texts)
+    characters = character_tokenizer("".join(sorted(set("".join(texts)))))
+    assert each.vocab_size == characters.vocab_size
+    for text in texts:
+        assert each.encode(text) == characters.encode(text)
+
+
+@pytest.mark.parametrize("text", ["", " ", *WORDS, " cat is.x2Max", "  \n\n4"])
+def test_texts_of_known_words_survive(words, tmp_path, text):
+    words.save(tmp_path)
+    for each in (words, Tokenizer.load(tmp_path)):
+        ids = each.encode(text)
+        assert ids == words.encode(text) and each.decode(ids) == text
+
+
+def test_an_unknown_word_is_refused_by_name(words):
+    with pytest.raises(ValueError, match=r"no token for \[' dog', '9'\] in 'a"):
+        word_tokenizer([*WORDS, "a"]).encode("a dog9")
+    with pytest.raises(ValueError, match=r"no token for \['wumpus'\]"):
+        words.encode("wumpus")  # it is known behind a space alone
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["a", "b<|end|>c"], r"expected texts without '<\|end\|>', got 'b<\|end\|>c'"),
+        ([], "expected texts to take words from, got none"),
+        ([""], "expected texts to take words from, got none"),
+    ],
+)
+def test_texts_that_make_no_tokenizer_of_words_are_refused(texts, message):
+    with pytest.raises(ValueError, match=message):
+        word_tokenizer(texts)
 
 
 def test_load_names_the_file_it_cannot_read(tmp_path):

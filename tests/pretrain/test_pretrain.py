@@ -18,13 +18,14 @@ import pytest
 import tyro
 from jax.experimental.compilation_cache import compilation_cache
 
+import jsharp.tasks
 from jsharp import run_directory
 from jsharp.lm import huggingface
 from jsharp.lm.tokenizer import Tokenizer
 from jsharp.policy import Policy, Response
 from jsharp.pretrain import command as pretrain
 from jsharp.pretrain import config as pretrain_config
-from jsharp.pretrain import recipe
+from jsharp.pretrain import demonstrations, recipe
 
 TINY = pretrain.Config(
     output_dir=Path("tiny"),
@@ -140,7 +141,7 @@ def test_metrics_have_one_line_a_step_and_the_names_of_trl(uninterrupted):
     assert [line["step"] for line in trained] == list(range(1, 10))
     names = "step loss learning_rate grad_norm step_time tokens_per_sec".split()
     assert all(list(line) == names for line in trained)
-    # 14 characters and the end token: an untrained model is nearly uniform.
+    # 14 digits and signs and the end token: an untrained model is nearly uniform.
     assert abs(trained[0]["loss"] - np.log(15)) < 0.1
     assert trained[0]["learning_rate"] == pytest.approx(TINY.learning_rate / 2)
     assert trained[-1]["learning_rate"] == pytest.approx(TINY.learning_rate / 10)
@@ -210,13 +211,36 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_named(tmp_path, capsys):
     assert not (tmp_path / MODEL).exists()
 
 
+def test_words_are_tokens_and_a_lesson_knows_its_longest_prompt():
+    """ProntoQA has words: in characters its demonstrations would not fit in 40."""
+    names = ("game24", "arithmetic", "prontoqa")
+    every = [jsharp.tasks.load(name) for name in names]
+    some = tuple(
+        t._replace(train=t.train[:60], held_out=t.held_out[:20]) for t in every
+    )
+    tokenizer = demonstrations.tokenizer_of(some)
+    assert tokenizer.id("<|end|>") == pretrain.END
+    for task in some:
+        lesson = demonstrations.lesson(task, tokenizer)
+        lengths = [
+            len(tokenizer.encode(task.prompt(p))) for p in task.train + task.held_out
+        ]
+        assert lesson == (task, max(lengths))
+        demonstrations.check_horizon(task, tokenizer, 40)
+    prompt, text = some[2].prompt(some[2].train[0]), some[2].solutions(some[2].train[0])
+    assert len(text[0]) > 40 and lengths[0] == len(tokenizer.encode(prompt))
+    with pytest.raises(ValueError, match="for the demonstrations of prontoqa, got 10"):
+        demonstrations.check_horizon(some[2], tokenizer, 10)
+
+
 def test_batches_are_functions_of_seed_and_step_over_training_problems_only():
     both = dataclasses.replace(TINY, tasks=("game24", "arithmetic"), weights=(0.5, 0.5))
     run = pretrain.prepare(both)
     again = pretrain.prepare(run.config)
     other = pretrain.prepare(dataclasses.replace(run.config, seed=1))
     decode = lambda row, length: run.tokenizer.decode(row[:length].tolist())
-    trained = {task.prompt(p): (task, p) for task in run.tasks for p in task.train}
+    tasks = [lesson.task for lesson in run.lessons]
+    trained = {task.prompt(p): (task, p) for task in tasks for p in task.train}
     seen = set()
     for step in range(12):
         prompts, response = pretrain.batch(run, step)
@@ -251,7 +275,8 @@ def _response(tokenizer, texts):
 def test_grades_by_hand(key):
     """A stub draws [right, wrong]; problem 2 prefers wrong, problem 3 lacks right."""
     run = pretrain.prepare(TINY)
-    task, tokenizer = run.tasks[0], run.tokenizer
+    (lesson,), tokenizer = run.lessons, run.tokenizer
+    task = lesson.task
     problems = task.held_out[:4]
     right = [task.solutions(problem)[0] for problem in problems]
     wrong = [text[:-1] + ("0" if text[-1] != "0" else "1") for text in right]
@@ -265,7 +290,7 @@ def test_grades_by_hand(key):
     )
     greedy = lambda params, prompts: _response(tokenizer, [[text] for text in right])
     grade = recipe.grader(policy, greedy, tokenizer, end=0, n=2)
-    assert grade(key, (), task, problems) == {
+    assert grade(key, (), lesson, problems) == {
         "greedy": 1.0,
         "one_sample": 3 / 8,
         "best_of_n": 2 / 4,
