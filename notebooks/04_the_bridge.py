@@ -47,7 +47,8 @@ plt.rcParams.update(STYLE)
 # ## 1. Exact modes
 #
 # `exact` says that the search is complete: every other response is less likely.
-# $1/\pi(y^* \mid x)$ averaged over the prompts is $C_{\text{cov}}$ (Eq 6).
+# $1/\pi(y^* \mid x)$ averaged over the prompts is $C_{\text{cov}}$ (Eq 6). The prompts
+# are some that the base was trained on, where it is surer than on new ones.
 
 # %%
 task = tasks.load("game24")

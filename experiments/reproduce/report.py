@@ -66,7 +66,7 @@ def write(directory: Path) -> None:
             *_agreement(parts),
             "## The base models",
             *_bases(parts),
-            "## Where and when it was made",
+            "## How it was made",
             *_made(parts),
             *(text for part in parts for text in _section(directory, part, parts)),
         ]

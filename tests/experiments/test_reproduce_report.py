@@ -200,7 +200,7 @@ def test_a_base_is_told_once(text, page):
 
 
 def test_a_shared_run_is_counted_once_and_said(text):
-    made = section(text, "Where and when it was made")
+    made = section(text, "How it was made")
     assert "3 runs, 1 h 02 min in all" in made  # 100 + 30 + 3600 s
     assert "(of 1 that were stopped, the last process alone)" in made
     found = section(text, "fig1: ")
@@ -220,7 +220,7 @@ def test_an_experiment_that_shares_nothing_is_not_named(tmp_path, monkeypatch):
 
 
 def test_every_commit_is_listed(text):
-    made = section(text, "Where and when it was made")
+    made = section(text, "How it was made")
     assert "**Not all at one commit**: aaa, bbb-dirty." in made and "in none" in made
     assert "| aaa | cpu (toy) | 2 | 2 |" in made
     assert "| bbb-dirty | cpu (toy) | 1 | 0 |" in made
@@ -232,7 +232,7 @@ def test_one_commit_is_no_warning(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "EXPERIMENTS", (FIG1,))
     fill(tmp_path, FIG1, 2)
     report.write(tmp_path)
-    found = section((tmp_path / "results.md").read_text(), "Where and when")
+    found = section((tmp_path / "results.md").read_text(), "How it was made")
     assert "Not all" not in found and "in none" not in found
 
 
@@ -357,6 +357,11 @@ def test_plain_text_is_shown_as_it_is(words, tmp_path):
     table = tables.markdown([{"column": tables.plain(words)}])
     found = Page(markup.page("t", table, tmp_path)).rows
     assert found[1] == [("", words)]
+
+
+def test_a_backslash_before_a_bar_stays_one_on_github_too():
+    # There a table's \\| is a bar before any other mark is read.
+    assert tables.plain(r"a\|b") == r"a\\\|b"
 
 
 def test_markup():

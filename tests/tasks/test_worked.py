@@ -284,9 +284,11 @@ def test_a_task_that_makes_its_problems_takes_no_file(name, tmp_path):
 
 
 def test_names_are_those_of_either_kind():
-    assert jsharp.tasks.names() == ("arithmetic", "game24", "prontoqa")
+    assert jsharp.tasks.names() == ("arithmetic", "game24", "prontoqa", "sums")
     assert jsharp.tasks.file_names() == ("gsm8k", "math", "mmlu")
-    with pytest.raises(ValueError, match="'chess'; expected .*prontoqa, gsm8k, math"):
+    with pytest.raises(
+        ValueError, match="'chess'; expected .*prontoqa, sums, gsm8k, math"
+    ):
         jsharp.tasks.load("chess")
 
 
