@@ -26,11 +26,15 @@ RATE = -1.0  # of the statistical term of Thm 4.1' in n
 def runs(config: Config) -> list[Run]:
     setting.inputs(config)
     base = setting.base(config, TASK)
-    return [base, *(each.evaluation for each in grids.fixed(config))]
+    policies = [*grids.fixed(config), *grids.longer(config)]
+    return [base, *(each.evaluation for each in policies)]
 
 
 def measure(config: Config) -> Found:
-    """Per (n, N): pihat(Y*|x), what a perfect fit of best-of-N has, and the gap."""
+    """Per (n, N): pihat(Y*|x), what a perfect fit of best-of-N has, and the gap.
+
+    `longer`: the same for runs with more steps on the same examples.
+    """
     base = setting.judgement(config, setting.base(config, TASK)).base_mass
     grid = grids.fixed(config)
     judged = {(one.n, one.N): setting.judgement(config, one.evaluation) for one in grid}
@@ -45,6 +49,7 @@ def measure(config: Config) -> Found:
         "base": _mean(base),
         "c_cov": laws.coverage(base),
         "cells": cells,
+        "longer": [_longer(config, one, judged) for one in grids.longer(config)],
         "slope": _slope(cells, draws),
         "rise": [
             {
@@ -54,6 +59,15 @@ def measure(config: Config) -> Found:
             for N in draws
         ],
     }
+
+
+def _longer(
+    config: Config, one: Trained, judged: dict[tuple[int, int], setting.Judged]
+) -> dict[str, Any]:
+    """A cell, and its mass minus that of the run with fewer steps, paired."""
+    found = setting.judgement(config, one.evaluation)
+    rise = _mean(found.mass - judged[one.n, one.N].mass)
+    return {**_cell(config, one, found), "rise": rise}
 
 
 def _mean(values: np.ndarray) -> Any:
@@ -115,10 +129,21 @@ def draw(found: Found) -> dict[str, Figure]:
     axes[0].axhline(found["base"][0], color=THEORY, ls=":", lw=1)
     axes[0].plot([], [], color=THEORY, ls=":", label="base")
     axes[0].plot([], [], color=THEORY, ls="--", label="perfect fit, exact")
+    long = found["longer"]
+    for axis, field in ((axes[0], "mass"), (axes[1], "gap")):
+        axis.plot(
+            [cell["n"] for cell in long],
+            [cell[field][0] for cell in long],
+            color=PALETTE[found["N"].index(long[0]["N"])],
+            ls="none",
+            marker="s",
+            mfc="none",
+            label=f"N = {long[0]['N']}, {setting.LONGER} times the steps",
+        )
     n = np.array(found["n"], float)
     largest = max(cell["gap"][0] for cell in found["cells"])
     (rate,) = axes[1].plot(n, largest * n[0] / n, color=THEORY, ls="-.", lw=1)
-    if all(cell["gap"][1] > 0 for cell in found["cells"]):
+    if all(cell["gap"][1] > 0 for cell in [*found["cells"], *long]):
         axes[1].set_yscale("log")
     axes[0].set_ylabel(r"mean of $\hat\pi(Y^*(x)\,|\,x)$")
     axes[1].set_ylabel("perfect fit minus measured")
@@ -163,6 +188,17 @@ def tell(found: Found) -> str:
         }
         for cell in sorted(found["cells"], key=lambda cell: (cell["N"], cell["n"]))
     ]
+    longer = [
+        {
+            "N": cell["N"],
+            "n": cell["n"],
+            "mean mass on Y\\*, %": (cell["mass"], 100),
+            "more than with fewer steps, points": (cell["rise"], 100),
+            "perfect fit minus this, points": (cell["gap"], 100),
+            "accuracy, %": (cell["accuracy"], 100),
+        }
+        for cell in found["longer"]
+    ]
     slope = found["slope"]
     fitted = (
         "The slope of the gap in n cannot be fitted here: a gap is not positive, or "
@@ -178,12 +214,13 @@ def tell(found: Found) -> str:
         f"{fitted} One run each: intervals are over prompts (that of the slope over "
         "the fit's residuals) and not over training. Every run has as many optimiser "
         "steps, so that fewer prompts are passed over more often, and the gap holds "
-        "what the optimiser has left unfitted as well as what the data do not show; "
-        "its rate, that of `experiments.sharpening`, was kept after a pilot of two "
+        "what the optimiser has left unfitted as well as what the data do not show: "
+        f"below, the same examples with {setting.LONGER} times the steps. The rate, "
+        "that of `experiments.sharpening`, was kept after a pilot of two "
         "rates that was looked at on 16 of the judged prompts. Thm 4.1' has "
         "log\\|Pi\\| in its statistical term, of a finite class that holds the "
         "target, and an exact maximum of the likelihood: a transformer has neither, "
-        "and no constant is fitted to it."
+        f"and no constant is fitted to it.\n\n{markdown(longer)}"
     )
 
 

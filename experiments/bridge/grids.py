@@ -23,6 +23,12 @@ def fixed(config: Config) -> list[Trained]:
     return [_sft(config, "arithmetic", n, N, 0) for n in sizes for N in draws]
 
 
+def longer(config: Config) -> list[Trained]:
+    """SFT-Sharpening on arithmetic with one N, the same examples, more steps."""
+    N, sizes = (2, (8,)) if config.quick else (8, (64, 256, 1024))
+    return [_sft(config, "arithmetic", n, N, 0, longer=True) for n in sizes]
+
+
 class Contest(NamedTuple):
     """Of the adaptive form with fixed N, on the same n prompts of game24.
 
@@ -86,8 +92,11 @@ def contenders(config: Config) -> list[tuple[int, Trained]]:
     return found
 
 
-def _sft(config: Config, task: str, n: int, N: int, seed: int) -> Trained:
-    return _judged(config, task, setting.sft(config, task, n, N, seed), n, N)
+def _sft(
+    config: Config, task: str, n: int, N: int, seed: int, *, longer: bool = False
+) -> Trained:
+    run = setting.sft(config, task, n, N, seed, longer=longer)
+    return _judged(config, task, run, n, N)
 
 
 def _ada(config: Config, task: str, n: int, delta: float, seed: int) -> Trained:

@@ -29,6 +29,7 @@ TASKS = ("arithmetic", "game24")
 LENGTH = 40  # tokens of a response, at most
 BUDGET = 4096  # prefixes that the search for a mode may expand
 STEPS, BATCH = 96, 32  # of SFT, whatever n: runs differ by their data alone
+LONGER = 4  # times the steps, to see what they leave unfitted
 _ANSWERS = {"arithmetic": lambda problem: str(sum(problem)), "game24": lambda _: "24"}
 _GRADERS = {"arithmetic": "last_number"}  # one number does not mark a Game of 24
 
@@ -114,10 +115,14 @@ def _short(options: Mapping[str, object]) -> dict[str, object]:
     return {names[k]: v for k, v in options.items() if k in names}
 
 
-def sft(config: Config, task: str, n: int, size: int, seed: int) -> Run:
+def sft(
+    config: Config, task: str, n: int, size: int, seed: int, *, longer: bool = False
+) -> Run:
     """SFT-Sharpening on n prompts with N = size, all weights."""
-    options = {"limit": n, "num-generations": size, **_fit(config, n)}
-    return training(config, task, "sft", options, seed)
+    options = {"limit": n, "num-generations": size, **_fit(config, n, longer)}
+    run = training(config, task, "sft", options, seed)
+    name = run.name.replace("/sft-", "/sft-longer-", 1)
+    return run._replace(name=name) if longer else run
 
 
 def ada_sft(config: Config, task: str, n: int, delta: float, seed: int) -> Run:
@@ -126,8 +131,8 @@ def ada_sft(config: Config, task: str, n: int, delta: float, seed: int) -> Run:
     return training(config, task, "ada-sft", options, seed)
 
 
-def _fit(config: Config, n: int) -> dict[str, object]:
-    steps = 2 if config.quick else STEPS
+def _fit(config: Config, n: int, longer: bool = False) -> dict[str, object]:
+    steps = (2 if config.quick else STEPS) * (LONGER if longer else 1)
     epochs = max(1, round(steps / -(-n // BATCH)))
     return {"num-train-epochs": epochs, "batch-size": BATCH, "learning-rate": "1e-4"}
 

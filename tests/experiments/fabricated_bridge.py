@@ -118,6 +118,7 @@ def write(config: Config) -> None:
         write_masses(config, base, task, base_mass(task))
         write_responses(config, base, task)
     policies = [("arithmetic", one) for one in grids.fixed(config)]
+    policies += [("arithmetic", one) for one in grids.longer(config)]
     policies += [("arithmetic", one) for _, one in grids.contenders(config)]
     policies += [("game24", x) for pair in grids.contestants(config) for x in pair]
     for task, one in policies:

@@ -85,7 +85,7 @@ def made(config, module):
 def test_every_command_is_one_that_jsharp_takes(tmp_path, quick):
     config = Config(names=(), output_dir=tmp_path, quick=quick)
     runs = in_order(run for module in MODULES for run in module.runs(config))
-    assert len(runs) == len({run.name for run in runs}) == (16 if quick else 46)
+    assert len(runs) == len({run.name for run in runs}) == (18 if quick else 52)
     kinds = {"mode": mode.Config, "evaluate": evaluate.Config}
     for run in runs:
         command, *words = run.command
@@ -130,16 +130,27 @@ def test_prompts_are_of_one_law_and_none_is_judged_that_was_trained_on(tmp_path)
 
 def test_runs_of_one_grid_differ_by_their_data_alone(tmp_path):
     config = Config(names=(), output_dir=tmp_path)
-    for one in grids.fixed(config):
+    for one in [*grids.fixed(config), *grids.longer(config)]:
         words = dict(
             zip(one.training.words[2::2], one.training.words[3::2], strict=True)
         )
         steps = int(words["--num-train-epochs"]) * -(-one.n // setting.BATCH)
-        assert steps == setting.STEPS
+        longer = "/sft-longer-" in one.training.name
+        assert steps == setting.STEPS * (setting.LONGER if longer else 1)
         assert (int(words["--limit"]), int(words["--num-generations"])) == (
             one.n,
             one.N,
         )
+
+
+def test_a_longer_run_has_the_command_of_the_other_but_for_its_epochs(tmp_path):
+    config = Config(names=(), output_dir=tmp_path)
+    by = {(one.n, one.N): one.training.words for one in grids.fixed(config)}
+    for one in grids.longer(config):
+        pairs = zip(one.training.words, by[one.n, one.N], strict=True)
+        differ = [(long, short) for long, short in pairs if long != short]
+        assert [int(long) // int(short) for long, short in differ] == [setting.LONGER]
+    assert len(grids.longer(config)) == 3
 
 
 def test_the_budgets_are_met_by_plan(tmp_path):
@@ -237,6 +248,12 @@ def test_sft(config):
             assert x["sharpened"][0] == pytest.approx(count / len(q))
             assert x["sharpened"][1] == pytest.approx(np.nan_to_num(exact))
             assert x["perfect"] == (perfect >= 1 - x["delta"]).mean()
+    for cell, one in zip(found["longer"], grids.longer(config), strict=True):
+        mass = fabricated_mass(one.evaluation.name)[EXACT]
+        short = fabricated_mass(by[one.n, one.N].evaluation.name)[EXACT]
+        assert (cell["n"], cell["N"]) == (one.n, one.N)
+        assert cell["mass"] == pytest.approx(ends(mass))
+        assert cell["rise"] == pytest.approx(ends(mass - short))
     for rise in found["rise"]:
         few, many = (
             fabricated_mass(by[n, rise["N"]].evaluation.name)[EXACT] for n in (64, 1024)
