@@ -32,8 +32,9 @@ import numpy as np
 import optax
 
 from experiments.generate import Model
+from experiments.reproduce import registry, store
 from experiments.style import PALETTE, STYLE, THEORY
-from jsharp import files, loop, tasks, update
+from jsharp import loop, tasks, update
 from jsharp.lm import embedded
 from jsharp.lm.mode import maximisers, mode, sharpened_fraction
 from jsharp.policy import freeze
@@ -42,6 +43,7 @@ from jsharp.stats import clopper_pearson, mean_interval
 
 FAST = "JSHARP_FAST" in os.environ  # a small version of everything, for CI
 plt.rcParams.update(STYLE)
+# %matplotlib inline
 
 # %% [markdown]
 # ## 1. Exact modes
@@ -192,13 +194,14 @@ plt.show()
 #
 # ## 4. The larger runs
 #
-# `jsharp reproduce` measures the same on more models and prompts; where its results are
-# committed, they are read here.
+# `jsharp reproduce` measures the same on more models and prompts. Where its results are
+# committed they are read here: each statement, beside whether the numbers agree.
 
 # %%
-paths = sorted(Path("../experiments/results").glob("bridge_*.json"))
-for path in paths:
-    content = files.read_json(path)
-    print(f"{content['experiment']}: {content['title']}")
-if not paths:
-    print("no bridge_*.json in experiments/results")
+verdict = {True: "agrees", False: "DISAGREES", None: "cannot tell"}
+for each in registry.EXPERIMENTS:
+    if each.name.startswith("bridge_"):
+        content = store.read(Path("../experiments"), each.name)
+        print(f"{each.name}: {each.title}" + ("" if content else " (no results yet)"))
+        for check in each.judge(content["found"]) if content else ():
+            print(f"  {verdict[check.agrees]}: {check.statement}")
