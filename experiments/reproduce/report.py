@@ -102,8 +102,11 @@ def _agreement(parts: Sequence[Part]) -> list[str]:
     every = [(part, check) for part in parts for check in part.checks]
     if not every:
         return ["No experiment that judges a statement was run."]
-    counts = Counter(VERDICTS[check.agrees] for _, check in every)
-    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS.values())
+    counts = Counter(check.agrees for _, check in every)
+    summary = (
+        f"{counts[True]} with {VERDICTS[True]!r}, {counts[False]} with "
+        f"{VERDICTS[False]!r}, {counts[None]} with {VERDICTS[None]!r}"
+    )
     rows = [
         {
             "statement": plain(check.statement),
