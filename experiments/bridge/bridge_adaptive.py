@@ -24,7 +24,6 @@ ARMS = ("fixed N", "adaptive")
 
 
 def runs(config: Config) -> list[Run]:
-    setting.inputs(config)
     base = setting.base(config, TASK)
     pairs = grids.contestants(config)
     return [base, *(each.evaluation for pair in pairs for each in pair)]
@@ -140,9 +139,11 @@ def tell(found: Found) -> str:
     difference = interval(found["difference"], 100)
     return (
         f"{markdown(rows)}\n\nFixed N = {found['N']}; adaptive mu = {found['mu']:.3g} "
-        f"(delta = {found['delta']:g}). The base has {interval(found['base'], 100)} % "
-        f"of its mass on its modes. Adaptive minus fixed: {difference} percentage "
-        "points, paired over prompts; between perfect fits it would be "
+        f"(delta = {found['delta']:g}, chosen for about as many draws from the base's "
+        "responses to 48 of the judged prompts). The base has "
+        f"{interval(found['base'], 100)} % of its mass on its modes. "
+        f"Adaptive minus fixed: {difference} percentage points, paired over "
+        "prompts; between perfect fits it would be "
         f"{100 * found['perfect_difference']:.1f}. A perfect fit of N draws is exact. "
         "That of adaptive data is the law of Eq 10 on the table of the judged prompts "
         "(`bridge_algorithms`), where they take "
@@ -178,4 +179,5 @@ EXPERIMENT = Experiment(
     draw=draw,
     tell=tell,
     judge=judge,
+    prepare=setting.inputs,
 )

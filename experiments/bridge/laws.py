@@ -84,27 +84,27 @@ def blocks(
     return Blocks(int(won.sum()), trials, two_sided(law, int(won.sum())))
 
 
-def common_slope(
-    n: Float[np.ndarray, "rows columns"],
-    y: Float[np.ndarray, "rows columns"],
-    *,
-    level: float,
-) -> tuple[float, float, float]:
-    """b of y = a_row n^b, one b for all rows, with its Student-t interval.
+def distance(
+    p: Float[np.ndarray, "*b"], q: Float[np.ndarray, "*b"]
+) -> Float[np.ndarray, "*b"]:
+    """(sqrt p - sqrt q)^2 + (sqrt(1-p) - sqrt(1-q))^2: D_H^2 of the two coins.
 
-    Least squares on logarithms, a row's own mean taken off; one degree of freedom less
-    for each row and for b. Raises ValueError where a value is not positive.
+    Of two policies' masses on Y* it is at most their own D_H^2 (data processing), whose
+    mean over the prompts the maximum likelihood of a finite class keeps at
+    2 log(|Pi|/rho)/n (Lem F.1): the step to the first term of Thm 4.1'.
+    """
+    return (np.sqrt(p) - np.sqrt(q)) ** 2 + (np.sqrt(1 - p) - np.sqrt(1 - q)) ** 2
+
+
+def common_slope(
+    n: Float[np.ndarray, "rows columns"], y: Float[np.ndarray, "*b rows columns"]
+) -> Float[np.ndarray, "*b"]:
+    """b of y = a_row n^b, one b for all rows: least squares on logarithms.
+
+    Raises ValueError where a value is not positive.
     """
     if not ((n > 0).all() and (y > 0).all()):
         raise ValueError(f"expected positive values, found n={n}, y={y}")
     x, z = np.log(n), np.log(y)
-    x, z = x - x.mean(1, keepdims=True), z - z.mean(1, keepdims=True)
-    slope = float((x * z).sum() / (x * x).sum())
-    freedom = x.size - len(x) - 1
-    if freedom < 1:
-        raise ValueError(f"expected more points than {x.size} of {len(x)} rows")
-    variance = ((z - slope * x) ** 2).sum() / freedom
-    half = scipy.stats.t.ppf(1 - level / 2, freedom) * math.sqrt(
-        variance / (x * x).sum()
-    )
-    return slope, slope - float(half), slope + float(half)
+    x = x - x.mean(-1, keepdims=True)
+    return (x * z).sum((-1, -2)) / (x * x).sum()

@@ -85,6 +85,9 @@ def made(config, module):
 def test_every_command_is_one_that_jsharp_takes(tmp_path, quick):
     config = Config(names=(), output_dir=tmp_path, quick=quick)
     runs = in_order(run for module in MODULES for run in module.runs(config))
+    assert not list(tmp_path.iterdir())
+    for module in MODULES:
+        module.EXPERIMENT.prepare(config)
     assert len(runs) == len({run.name for run in runs}) == (18 if quick else 52)
     kinds = {"mode": mode.Config, "evaluate": evaluate.Config}
     for run in runs:
@@ -239,7 +242,8 @@ def test_sft(config):
         perfect = np.array([1 - (1 - x) ** cell["N"] for x in q])
         assert cell["mass"] == pytest.approx(ends(mass))
         assert cell["gain"] == pytest.approx(ends(mass - q))
-        assert cell["gap"] == pytest.approx(ends(perfect - mass))
+        cosine = np.sqrt(perfect * mass) + np.sqrt((1 - perfect) * (1 - mass))
+        assert cell["distance"] == pytest.approx(ends(2 - 2 * cosine))
         assert cell["perfect"] == pytest.approx(perfect.mean())
         assert cell["accuracy"] == pytest.approx(ends(right(name).mean(1)[EXACT]))
         for x in cell["fractions"]:
@@ -254,39 +258,38 @@ def test_sft(config):
         assert (cell["n"], cell["N"]) == (one.n, one.N)
         assert cell["mass"] == pytest.approx(ends(mass))
         assert cell["rise"] == pytest.approx(ends(mass - short))
-    for rise in found["rise"]:
+    for N, nearer in zip((2, 8, 32), found["nearer"], strict=True):
         few, many = (
-            fabricated_mass(by[n, rise["N"]].evaluation.name)[EXACT] for n in (64, 1024)
+            fabricated_mass(by[n, N].evaluation.name)[EXACT] for n in (64, 1024)
         )
-        assert rise["mass"] == pytest.approx(ends(many - few))
+        perfect = 1 - (1 - q) ** N
+        overlap = lambda mass, p=perfect: (
+            np.sqrt(p * mass) + np.sqrt((1 - p) * (1 - mass))
+        )
+        assert nearer == pytest.approx(ends(2 * (overlap(few) - overlap(many))))
+    cells = {(cell["n"], cell["N"]): cell["distance"][0] for cell in found["cells"]}
+    x, y = (
+        np.log([[f(n, N) for n in (64, 256, 1024)] for N in (2, 8, 32)])
+        for f in (lambda n, N: n, lambda n, N: cells[n, N])
+    )
+    slope = ((x - x.mean(1)[:, None]) * y).sum() / ((x - x.mean(1)[:, None]) ** 2).sum()
+    assert found["slope"][0] == pytest.approx(slope)
+    assert found["slope"][1] < slope < found["slope"][2]
 
 
-def gaps(power: float, noise: float = 0.0) -> list[dict]:
-    rng = np.random.default_rng(0)
-    return [
-        {"n": n, "N": N, "gap": [float(a * n**power * math.exp(noise * rng.normal()))]}
-        for N, a in ((2, 0.5), (8, 2.0), (32, 4.0))
-        for n in (64, 256, 1024)
-    ]
+def test_one_size_has_no_slope():
+    judged = {(64, 2): setting.Judged(np.full(4, 0.3), np.full(4, 0.2), None, 4)}
+    assert bridge_sft._slope(judged, [64], [2]) is None
 
 
-def test_the_rate_in_n_is_judged_by_its_interval(config):
-    found = made(config, bridge_sft)
-
-    def says(slope):
-        found["slope"] = slope
-        return bridge_sft.judge(found)[2].agrees
-
-    fit = lambda *args: bridge_sft._slope(gaps(*args), [2, 8, 32])
-    assert fit(-1.0) == pytest.approx([-1.0] * 3)
-    assert fit(-0.3) == pytest.approx([-0.3] * 3)
-    assert says(fit(-1.0, 0.1)) is True
-    assert says(fit(-0.3, 0.1)) is False and says([-1.5, -1.8, -1.2]) is False
-    assert says([-0.5, -1.2, 0.2]) is None and says(None) is None
-    lost = gaps(-1.0)
-    lost[4]["gap"] = [-0.01]
-    assert bridge_sft._slope(lost, [2, 8, 32]) is None
-    assert bridge_sft._slope(gaps(-1.0)[:2], [2]) is None
+def test_nearer_is_of_the_distance(config):
+    found = bridge_sft.measure(config)
+    says = lambda nearer: bridge_sft.judge(found | {"nearer": nearer})[1].agrees
+    less, more = [-0.2, -0.3, -0.1], [0.2, 0.1, 0.3]
+    assert says([less] * 3) is True
+    assert says([less, less, [-0.2, -0.4, 0.0]]) is None
+    assert says([less, more, less]) is False
+    assert says([[-0.2, -0.38, -0.01]] * 3) is None  # of one N alone it would show
 
 
 def test_adaptive(config):
@@ -375,13 +378,17 @@ def test_kendall_of_all_orders(size):
 @pytest.mark.parametrize(
     "found, expected",
     [
-        (((0.8, 0.04), (1.0, 0.01)), True),
-        (((0.8, 0.04), (0.4, 0.2)), None),
-        (((0.8, 0.04), (-0.2, 0.7)), False),
+        (((0.04, 0.99), (0.01, 1.0)), True),
+        (((0.04, 0.99), (0.2, 0.9)), None),
+        (((0.04, 0.99), (0.97, 0.04)), None),  # 0.04 is not shown of two budgets
+        (((0.04, 0.99), (0.99, 0.02)), False),
     ],
 )
 def test_rankings_are_judged_by_their_exact_p_values(found, expected):
-    rankings = [{"budget": 1, "tau": tau, "p_value": p} for tau, p in found]
+    rankings = [
+        {"budget": 1, "tau": 0.5, "p_value": p, "p_value_of_the_reverse": reverse}
+        for p, reverse in found
+    ]
     rows = [{"algorithm": "sft", "budget": 1, "gain": [0.1, 0.05, 0.2]}]
     ranked, moved = bridge_algorithms.judge({"rankings": rankings, "rows": rows})
     assert ranked.agrees is expected and moved.agrees is True
