@@ -35,6 +35,7 @@ PROMPTS = 96  # whose modes are searched, in each cell
 BUDGET = 4096  # prefixes to expand for one of them, at most
 LEVEL = 0.05
 REWARD = "log-probability"
+BUILT = "on a base built to have a short form that is less often right"
 _AT_ONCE = re.compile("[0-9]+")
 
 
@@ -99,8 +100,19 @@ def every_cell(config: Config) -> list[Cell]:
     return [*found, *(c for c in more if (c.model, c.task) not in known)]
 
 
+def planted(config: Config) -> Cell | None:
+    """The cell of the base that was built to answer in two forms; of --quick, None.
+
+    What it is does not depend on the draws: any base may write a bare number.
+    """
+    if config.quick:
+        return None
+    (cell,) = inference.cells(two_forms(config))
+    return cell
+
+
 class Searched(NamedTuple):
-    """The first prompts of a cell, with the exact modes that the search proved."""
+    """The first prompts of a cell, with their exact modes where these are certain."""
 
     model: str
     task: str
@@ -112,7 +124,7 @@ class Searched(NamedTuple):
 
     @property
     def sure(self) -> Bool[np.ndarray, " B"]:
-        """Where y* is proved, and nothing is tied with it."""
+        """Where y* is certain, by the search or by the draws, and nothing is tied."""
         return unique(self.known)
 
     @property

@@ -1,9 +1,11 @@
 """Length bias: which self-reward picks short answers, and what that costs.
 
 The base of two forms answers a sum at once (one short response) or works it out (twelve
-long ones). For the best of all N by a self-reward, with f the share of short picks,
-R_S and R_W the accuracy of the best among the short and among the worked draws of a
-prompt, and c whether any of its N draws is right,
+long ones). It was built so, for likelihood to favour the form that is less often right:
+what is judged here is how that misleads a reward, not how bases are. For the best of
+all N by a self-reward, with f the share of short picks, R_S and R_W the accuracy of the
+best among the short and among the worked draws of a prompt, and c whether any of its N
+draws is right,
 
     accuracy = E[ f R_S + (1 - f) R_W ]
     E[c] - accuracy = E[ c - max(R_S, R_W) ]               lost within the forms
@@ -20,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.failures.cases import (
+    BUILT,
     LEVEL,
     REWARD,
     chosen,
@@ -27,6 +30,7 @@ from experiments.failures.cases import (
     interval,
     is_short,
     plain_ticks,
+    planted,
     rewards_of,
     short,
     two_forms,
@@ -37,7 +41,7 @@ from experiments.reproduce.experiment import Check, Experiment, Found
 from experiments.reproduce.inference import Cell
 from experiments.reproduce.tables import interval as interval_of
 from experiments.reproduce.tables import markdown
-from experiments.reproduce.verdicts import counted, mostly, sign, somewhere
+from experiments.reproduce.verdicts import everywhere, sign
 from experiments.reproduce.work import Run
 from experiments.style import PALETTE, THEORY
 from jsharp.commands.results import JOINT, SEED, measure, numbers
@@ -45,7 +49,7 @@ from jsharp.evaluate import ACCURACY, Measured, picks, summarise
 from jsharp.stats import bootstrap
 
 NORMALISED = "length-normalised"
-OTHERS = (NORMALISED, "majority")  # that the paper finds to help more
+OTHERS = (NORMALISED, "majority")  # whose best is compared with log-probability's
 FORMS = ("short", "worked")
 
 
@@ -55,16 +59,12 @@ def runs(config: Config) -> list[Run]:
 
 
 def findings(config: Config) -> Found:
-    """Of every cell what its picks' lengths are; of those of two forms, the forms."""
-    cells = every_cell(config)
+    """Of every cell what its picks' lengths are; of the one of two forms, the forms."""
+    two = planted(config)
     return {
         "level": LEVEL,
-        "lengths": [lengths(cell) for cell in cells],
-        "forms": [
-            forms(cell, measure(cell.sampled))
-            for cell in cells
-            if 0 < short(cell).mean() < 1
-        ],
+        "lengths": [lengths(cell) for cell in every_cell(config)],
+        "forms": None if two is None else forms(two, measure(two.sampled)),
     }
 
 
@@ -82,9 +82,7 @@ def lengths(cell: Cell) -> dict[str, Any]:
         "model": cell.model,
         "task": cell.task,
         "n": n,
-        "prompts": len(tokens),
         "tokens": interval(tokens.mean(1)),
-        "lengths_vary": bool((np.ptp(tokens, axis=1) > 0).any()),
         "rewards": {
             by: {
                 "accuracy": interval(value[ACCURACY]),
@@ -98,7 +96,7 @@ def lengths(cell: Cell) -> dict[str, Any]:
 
 
 def forms(cell: Cell, measured: Measured) -> dict[str, Any]:
-    """A cell whose base answers in two forms: samples, picks in k, and what is lost."""
+    """The cell whose base answers in two forms: samples, picks in k, what is lost."""
     brief, right = short(cell), np.asarray(measured.sampled[ACCURACY], float)
     n = right.shape[1]
     more = dict(measured.sampled) | {"short": brief.astype(float)}
@@ -108,6 +106,7 @@ def forms(cell: Cell, measured: Measured) -> dict[str, Any]:
         joint=JOINT,
     )
     rows = summarise(curves, level=LEVEL, seed=SEED)
+    reference = chosen(measured.score[REWARD], right)
     names = {"accuracy": ACCURACY, "tokens": "num_tokens", "short": "short"}
     return {
         "model": cell.model,
@@ -127,6 +126,9 @@ def forms(cell: Cell, measured: Measured) -> dict[str, Any]:
         },
         "coverage": interval(right.any(1)),
         "lost": {by: lost(score, right, brief) for by, score in measured.score.items()},
+        "over_log_probability": {
+            by: interval(chosen(measured.score[by], right) - reference) for by in OTHERS
+        },
     }
 
 
@@ -142,6 +144,7 @@ def pooled(among: np.ndarray, right: np.ndarray) -> list[float | None] | None:
 def lost(score: np.ndarray, right: np.ndarray, brief: np.ndarray) -> dict[str, Any]:
     """The best of N by a self-reward, and the two parts of what it lacks (above).
 
+    short_over_sample: share of short picks minus that of short samples.
     over_form_of_sample: accuracy minus that of the same self-reward in the form that
     one sample has; what its choice of the form is worth.
     """
@@ -152,6 +155,7 @@ def lost(score: np.ndarray, right: np.ndarray, brief: np.ndarray) -> dict[str, A
     return {
         "accuracy": interval(picked),
         "short": interval(share),
+        "short_over_sample": interval(share - brief.mean(1)),
         **{f"best_{form}": interval(x) for form, x in zip(FORMS, each, strict=True)},
         "within_forms": interval(right.any(1) - best),
         "choice_of_form": interval(best - picked),
@@ -161,8 +165,8 @@ def lost(score: np.ndarray, right: np.ndarray, brief: np.ndarray) -> dict[str, A
 
 def draw(found: Found) -> dict[str, Figure]:
     figures = {"failure_length_cells": _cells(found["lengths"])}
-    for each in found["forms"]:
-        figures["failure_length"] = _forms(each)
+    if found["forms"] is not None:
+        figures["failure_length"] = _forms(found["forms"])
     return figures
 
 
@@ -264,16 +268,17 @@ def tell(found: Found) -> str:
             "task": cell["task"],
             "self-reward": by,
             f"accuracy at {cell['n']}, %": (each["accuracy"], 100),
-            "tokens over one sample": (each["longer"], 1),
+            "tokens of one sample": (cell["tokens"], 1),
+            "over it": (each["longer"], 1),
             f"accuracy over {REWARD}, points": (each["than_log_probability"], 100),
         }
         for cell in found["lengths"]
         for by, each in cell["rewards"].items()
     ]
-    parts = [_told(cell) for cell in found["forms"]]
-    if not parts:
-        parts = ["No base here answers in two forms."]
-    return "\n\n".join([*parts, "Every cell:", markdown(rows)])
+    two = "No base here was built to answer in two forms."
+    if found["forms"] is not None:
+        two = _told(found["forms"])
+    return "\n\n".join([two, "Every cell:", markdown(rows)])
 
 
 def _told(cell: dict[str, Any]) -> str:
@@ -287,6 +292,7 @@ def _told(cell: dict[str, Any]) -> str:
             "self-reward": by,
             "accuracy, %": (each["accuracy"], 100),
             "answers at once, %": (each["short"], 100),
+            "over those of samples, points": (each["short_over_sample"], 100),
             "best of the short alone, %": (each["best_short"], 100),
             "best of the worked alone, %": (each["best_worked"], 100),
             "over the form of one sample, points": (each["over_form_of_sample"], 100),
@@ -304,41 +310,46 @@ def _told(cell: dict[str, Any]) -> str:
 
 
 def judge(found: Found) -> list[Check]:
-    cells = [cell for cell in found["lengths"] if cell["lengths_vary"]]
-    brief = [sign(c["rewards"][REWARD]["longer"], 0) for c in cells]
-    shorter = [None if x is None else not x for x in brief]
-    by_length = [sign(c["rewards"][NORMALISED]["than_log_probability"]) for c in cells]
-    pairs = zip(shorter, by_length, strict=True)
-    hurt = [better if less else less for less, better in pairs]
-    checks = [
+    """Of the base of two forms alone; fig2 judges what the paper says of all bases."""
+    two = found["forms"]
+    by_reward = two["lost"][REWARD] if two else {}
+    over = two["over_log_probability"] if two else {}
+    losing = sign(by_reward.get("over_form_of_sample"))
+    loses = None if losing is None else not losing
+    return [
         Check(
-            "best-of-N by log-probability prefers short responses",
-            mostly(shorter),
-            "in more cells its picks have fewer tokens than one sample, with the "
-            "paired interval, than have more",
-            counted(cells, shorter),
+            f"{BUILT}: log-probability picks that form, and loses by it",
+            everywhere([sign(by_reward.get("short_over_sample")), loses]),
+            "the share of short picks is above that of short samples, and the accuracy "
+            "below that of the same self-reward in the form that one sample has; both "
+            "with paired intervals",
+            _picking(two) if two else "no such base here",
         ),
-        Check(
-            "which sometimes hurts",
-            somewhere(hurt) if True in shorter else None,
-            "in some cell its picks are shorter than one sample, and less often right "
-            f"than the {NORMALISED} ones, whose reward differs by the length alone; "
-            "both with paired intervals",
-            counted(cells, hurt),
+        *(
+            Check(
+                f"{BUILT}: selection by {by} is more often right than by {REWARD}",
+                sign(over.get(by)),
+                "the paired interval of the difference of their accuracies at N lies "
+                "above 0",
+                f"points: {interval_of(over[by], 100)}" if two else "no such base here",
+            )
+            for by in OTHERS
         ),
     ]
-    for by in OTHERS:
-        better = [sign(c["rewards"][by]["than_log_probability"]) for c in cells]
-        checks.append(
-            Check(
-                f"{by} helps more",
-                mostly(better),
-                f"its best of N is more often right than that by {REWARD}, with the "
-                "paired interval, in more cells than less often",
-                counted(cells, better),
-            )
-        )
-    return checks
+
+
+def _picking(two: dict[str, Any]) -> str:
+    lost = two["lost"][REWARD]
+    right = ", ".join(
+        f"{form} {interval_of(each['accuracy'], 100)}"
+        for form, each in two["samples"].items()
+    )
+    return (
+        f"short picks over short samples, points: "
+        f"{interval_of(lost['short_over_sample'], 100)}; accuracy over that in the "
+        f"form of a sample: {interval_of(lost['over_form_of_sample'], 100)}; samples "
+        f"right, %: {right}"
+    )
 
 
 EXPERIMENT = Experiment(

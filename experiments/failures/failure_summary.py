@@ -19,7 +19,7 @@ from experiments.failures.cases import (
 from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import Check, Experiment, Found
 from experiments.reproduce.tables import markdown
-from experiments.reproduce.verdicts import sign
+from experiments.reproduce.verdicts import mostly, sign, signs
 from experiments.reproduce.work import Run
 from experiments.style import PALETTE, THEORY
 from jsharp.commands.results import SEED, numbers
@@ -50,7 +50,7 @@ def findings(config: Config) -> Found:
         "rewards": {
             by: {
                 **{name: [c["rewards"][by][name] for c in cells] for name in PER_CELL},
-                "over_form_of_sample": two[0]["lost"][by]["over_form_of_sample"]
+                "over_form_of_sample": two["lost"][by]["over_form_of_sample"]
                 if two
                 else None,
                 **on_modes(by, cases),
@@ -88,13 +88,12 @@ def on_modes(by: str, cases: Sequence[Searched]) -> dict[str, Any]:
 
 
 def fails(each: dict[str, Any]) -> list[str]:
-    """In words, each by an interval; empty where nothing was shown."""
-    tokens = [sign(value) for value in each["longer"]]
-    greedy = [sign(value) for value in each["than_greedy"]]
-    ranked = [sign(value, 0.5) for value in each["auc"]]
+    """In words, each by intervals; empty where nothing was shown."""
+    longer = mostly(signs(each["longer"]))
+    greedy, ranked = signs(each["than_greedy"]), signs(each["auc"], 0.5)
     found = {
-        "picks the short": tokens.count(False) > tokens.count(True),
-        "picks the long": tokens.count(False) < tokens.count(True),
+        "picks the short": longer is False,
+        "picks the long": longer is True,
         "picks the wrong form": sign(each["over_form_of_sample"]) is False,
         "is drawn to wrong modes": sign(each["mode_wrong"]) is False,
         "ranks wrong above right": False in ranked,
@@ -146,8 +145,9 @@ def tell(found: Found) -> str:
         f"Best of N = {found['cells'][0]['n']}, over the cells {where}; wrong modes, "
         "coins and AUC over those whose modes were searched. Words in the last column "
         "are intervals that exclude 0 (or 1/2): `picks the short` in more cells than "
-        "the long; `is worse than greedy` and `ranks wrong above right` in some "
-        "cell.\n\n" + markdown(rows)
+        "the long; `is worse than greedy` and `ranks wrong above right` in some cell. "
+        "Where cells are counted, their intervals are widened for the number of cells."
+        "\n\n" + markdown(rows)
     )
 
 
@@ -158,8 +158,8 @@ def _range(values: Sequence[Any], scale: float) -> str:
 
 
 def _tally(values: Sequence[Any]) -> str:
-    signs = [sign(value) for value in values]
-    return f"{signs.count(True)} / {signs.count(False)}"
+    outcomes = signs(values)
+    return f"{outcomes.count(True)} / {outcomes.count(False)}"
 
 
 def judge(found: Found) -> list[Check]:

@@ -5,19 +5,25 @@ evaluation: share of answers at once, tokens, accuracy of one sample and of gree
 """
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from experiments.failures.cases import LEVEL, REWARD, interval, is_short, two_forms
-from experiments.reproduce import amortised
+from experiments.failures.cases import (
+    BUILT,
+    LEVEL,
+    REWARD,
+    interval,
+    is_short,
+    two_forms,
+)
+from experiments.reproduce import amortised, trained
 from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import Check, Experiment, Found, folder
-from experiments.reproduce.tables import markdown
-from experiments.reproduce.verdicts import sign
+from experiments.reproduce.tables import interval as interval_of
+from experiments.reproduce.tables import markdown, number
 from experiments.reproduce.work import Run
 from experiments.style import PALETTE
 from jsharp.commands.results import gather
@@ -55,7 +61,7 @@ def findings(config: Config) -> Found:
     """Per reward, at each evaluation: every measure, a mean over samples and seeds.
 
     `change`: last minus first. `over`: at the end, minus the log-probability's. Both
-    are paired over prompts.
+    are paired over prompts, and of every seed alone.
     """
     ((model, task),) = two_forms(config).settings()
     found = {
@@ -69,10 +75,14 @@ def findings(config: Config) -> Found:
     at = lambda reward, step, name: np.mean(
         [run[step][name] for run in found[reward]], axis=0
     )
+    alone = lambda reward, step, name: np.array(
+        [run[step][name].mean() for run in found[reward]]
+    )
     return {
         "level": LEVEL,
         "model": model,
         "task": task,
+        "built": not config.quick,  # to have two forms
         "n": config.generations,
         "seeds": list(config.seeds),
         "steps": steps,
@@ -80,15 +90,19 @@ def findings(config: Config) -> Found:
             reward: {
                 name: {
                     "curve": [interval(at(reward, step, name)) for step in steps],
-                    "by_seed": [
-                        float(run[steps[-1]][name].mean()) for run in found[reward]
-                    ],
+                    "by_seed": alone(reward, steps[-1], name).tolist(),
                     "change": interval(
                         at(reward, steps[-1], name) - at(reward, steps[0], name)
                     ),
+                    "change_of_seeds": (
+                        alone(reward, steps[-1], name) - alone(reward, steps[0], name)
+                    ).tolist(),
                     "over": interval(
                         at(reward, steps[-1], name) - at(REWARD, steps[-1], name)
                     ),
+                    "over_of_seeds": (
+                        alone(reward, steps[-1], name) - alone(REWARD, steps[-1], name)
+                    ).tolist(),
                 }
                 for name in MEASURES
             }
@@ -160,10 +174,9 @@ def tell(found: Found) -> str:
             f"step {first}": (each[name]["curve"][0], scale),
             f"step {last}": (each[name]["curve"][-1], scale),
             "change": (each[name]["change"], scale),
+            "of each seed": _listed(each[name]["change_of_seeds"], scale),
             f"over {REWARD}": (each[name]["over"], scale),
-            "at the end by seed": ", ".join(
-                f"{scale * value:.1f}" for value in each[name]["by_seed"]
-            ),
+            "of each seed ": _listed(each[name]["over_of_seeds"], scale),
         }
         for reward, each in found["rewards"].items()
         for name, (label, scale) in MEASURES.items()
@@ -176,32 +189,50 @@ def tell(found: Found) -> str:
 
 
 def judge(found: Found) -> list[Check]:
-    rewards: dict[str, Any] = found["rewards"]
-    longer = sign(rewards[REWARD]["tokens"]["change"])
-    checks = [
-        Check(
-            "sharpening by log-probability makes responses shorter",
-            None if longer is None else not longer,
-            "the paired interval of the change in tokens lies below 0",
-            f"change in tokens: {_shown(rewards[REWARD]['tokens']['change'])}",
-        )
-    ]
-    for reward in REWARDS[1:]:
-        over = rewards[reward]["accuracy"]["over"]
-        checks.append(
-            Check(
+    """Of a base that was built for it alone."""
+    return [
+        _check(
+            found,
+            f"sharpening by {REWARD} makes responses shorter",
+            "the change in tokens",
+            (REWARD, "tokens", "change"),
+            below=True,
+        ),
+        *(
+            _check(
+                found,
                 f"sharpening by {reward} helps more than by {REWARD}",
-                sign(over),
-                "after training one sample is more often right, with the paired "
-                "interval over prompts",
-                f"accuracy minus that by {REWARD}: {_shown(over)}",
+                f"the accuracy of one sample at the end, minus that by {REWARD},",
+                (reward, "accuracy", "over"),
+                below=False,
             )
-        )
-    return checks
+            for reward in REWARDS[1:]
+        ),
+    ]
 
 
-def _shown(value: list[float]) -> str:
-    return "{:.3g} [{:.3g}, {:.3g}]".format(*value)
+def _check(
+    found: Found, statement: str, what: str, at: tuple[str, str, str], *, below: bool
+) -> Check:
+    """Whether a difference, `at` (reward, measure, name), is below 0, or above it."""
+    reward, measure, name = at
+    each, scale = found["rewards"][reward][measure], MEASURES[measure][1]
+    value, seeds = each[name], each[f"{name}_of_seeds"]
+    way = trained.outcome(value, seeds)
+    count = "its one seed" if len(seeds) == 1 else f"each of its {len(seeds)} seeds"
+    none = "" if found["built"] else "no such base here; of another: "
+    return Check(
+        f"{BUILT}: {statement}",
+        None if way is None or not found["built"] else way != below,
+        f"{what} is {'below' if below else 'above'} 0, with the paired interval over "
+        f"prompts and in {count} alone; where these disagree nothing is shown",
+        f"{none}{interval_of(value, scale)}{' points' if scale == 100 else ''}; by "
+        f"seed: {_listed(seeds, scale)}",
+    )
+
+
+def _listed(values: list[float], scale: float) -> str:
+    return ", ".join(number(scale * value) for value in values)
 
 
 EXPERIMENT = Experiment(

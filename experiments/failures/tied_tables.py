@@ -84,7 +84,6 @@ def near_ties() -> list[dict[str, Any]]:
         few, many = (best_of_n_law(pi, pi, n=float(n)) for n in (FEW, MOST))
         top, close = maximisers(pi), maximisers(pi, gamma=GAMMA)
         columns = {
-            "maximisers": top.sum(1),
             "few": mass(few, top),
             "few_near": mass(few, close),
             "many": mass(many, top),

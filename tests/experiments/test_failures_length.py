@@ -1,5 +1,6 @@
 """Length bias on fabricated draws: parts that add up, picks by brute force."""
 
+import dataclasses
 import itertools
 import json
 
@@ -15,12 +16,16 @@ from experiments.failures.cases import (
     is_short,
     plain_ticks,
     rewards_of,
+    short,
     two_forms,
 )
 from experiments.reproduce import inference
-from experiments.reproduce.config import Config, resolve
+from experiments.reproduce.config import Config, quick_config
 from experiments.reproduce.experiment import folder
 from experiments.reproduce.work import in_order
+from jsharp import files
+from jsharp.commands.responses import GREEDY
+from jsharp.commands.results import measure
 
 plt = failure_length.plt
 N = 5
@@ -32,11 +37,12 @@ LAWS = [
     ({"8": 0.3, "9": 0.2, "3+6=9": 0.25, "6+3=8": 0.25}, "9"),
 ] * 3
 WORKED = [({t: p for t, p in law.items() if "=" in t}, right) for law, right in LAWS]
+STRAY = [({"9": 1.0}, "9"), *WORKED[1:]]  # a base that works it out, but for once
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """A base of two forms, and one that always works it out."""
+    """A base of two forms, and one that works it out, but for one prompt."""
     config = Config(
         names=(),
         output_dir=tmp_path_factory.mktemp("out"),
@@ -45,7 +51,7 @@ def config(tmp_path_factory):
         generations=N,
         seeds=(0, 1),
     )
-    for some, laws in ((config, WORKED), (two_forms(config), LAWS)):
+    for some, laws in ((config, STRAY), (two_forms(config), LAWS)):
         ((model, task),) = some.settings()
         path = folder(some, inference.evaluation(some, model, task))
         fabricated.write(path / "responses.jsonl", fabricated.draws(laws, N, seed=3))
@@ -85,6 +91,7 @@ def brute(groups, score, value, k=N, among=lambda line: True):
 log_prob = lambda line: np.float32(line["logprob_base"])
 normalised = lambda line: log_prob(line) / np.float32(line["num_tokens"])
 right = lambda line: float(line["correct"])
+is_draw = lambda line: line["sample_id"] != GREEDY
 brief = lambda line: float(line["completion"].isdigit())
 
 
@@ -92,7 +99,7 @@ brief = lambda line: float(line["completion"].isdigit())
     ("by", "score"), [("log-probability", log_prob), ("length-normalised", normalised)]
 )
 def test_curves_are_those_of_all_subsets(found, groups, by, score):
-    (cell,) = found["forms"]
+    cell = found["forms"]
     curve = cell["curves"][by]
     assert curve["k"] == list(range(1, N + 1))
     fields = {"accuracy": right, "short": brief, "tokens": lambda x: x["num_tokens"]}
@@ -106,7 +113,7 @@ def test_curves_are_those_of_all_subsets(found, groups, by, score):
     ("by", "score"), [("log-probability", log_prob), ("length-normalised", normalised)]
 )
 def test_what_is_lost_is_by_hand_and_adds_up(found, groups, by, score):
-    (cell,) = found["forms"]
+    cell = found["forms"]
     lost = cell["lost"][by]
     picked = brute(groups, score, right)
     short = brute(groups, score, right, among=brief)
@@ -117,6 +124,7 @@ def test_what_is_lost_is_by_hand_and_adds_up(found, groups, by, score):
     expected = {
         "accuracy": picked,
         "short": brute(groups, score, brief),
+        "short_over_sample": brute(groups, score, brief) - share,
         "best_short": short,
         "best_worked": worked,
         "within_forms": any_right - oracle,
@@ -129,7 +137,7 @@ def test_what_is_lost_is_by_hand_and_adds_up(found, groups, by, score):
 
 
 def test_the_two_parts_and_the_accuracy_make_the_coverage(found):
-    (cell,) = found["forms"]
+    cell = found["forms"]
     assert set(cell["lost"]) == set(cell["curves"]) - {"sample"} and len(cell["lost"])
     for each in cell["lost"].values():
         parts = [each[x][0] for x in ("accuracy", "within_forms", "choice_of_form")]
@@ -138,7 +146,7 @@ def test_the_two_parts_and_the_accuracy_make_the_coverage(found):
 
 
 def test_forms_of_the_samples(found, groups):
-    (cell,) = found["forms"]
+    cell = found["forms"]
     lines = [line for group in groups for line in group]
     for form, holds in (("short", True), ("worked", False)):
         mine = [line for line in lines if bool(brief(line)) is holds]
@@ -147,9 +155,26 @@ def test_forms_of_the_samples(found, groups):
         assert shown["accuracy"][0] == pytest.approx(np.mean([right(x) for x in mine]))
 
 
-def test_a_base_of_one_form_is_compared_in_length_alone(found):
+def test_only_the_base_that_was_built_for_it_has_forms(found, config):
+    """A bare number of another base does not give it forms."""
     assert [cell["model"] for cell in found["lengths"]] == ["embedded", "shortcut"]
-    assert [cell["model"] for cell in found["forms"]] == ["shortcut"]
+    assert 0 < short(every_cell(config)[0]).mean() < 1
+    assert (found["forms"]["model"], found["forms"]["task"]) == ("shortcut", "sums")
+    quick = failure_length.findings(dataclasses.replace(config, quick=True))
+    assert [cell["model"] for cell in quick["lengths"]] == ["embedded"]
+    assert quick["forms"] is None
+
+
+def test_a_base_that_never_answers_at_once_still_has_its_forms(config):
+    cell = every_cell(config)[1]
+    worked = fabricated.draws(WORKED, N, seed=3)
+    sampled = cell.sampled._replace(samples=[group[1:] for group in worked])
+    one = failure_length.forms(cell._replace(sampled=sampled), measure(sampled))
+    assert one["samples"]["short"] == {"share": [0.0] * 3, "accuracy": None}
+    assert one["lost"]["log-probability"]["short_over_sample"] == [0.0] * 3
+    found = {"level": 0.05, "lengths": [], "forms": one}
+    assert failure_length.judge(found)[0].agrees is None
+    assert "none are right" in failure_length.tell(found)
 
 
 def test_lengths_are_paired_with_one_sample_and_with_log_probability(found, groups):
@@ -166,6 +191,11 @@ def test_lengths_are_paired_with_one_sample_and_with_log_probability(found, grou
         (brute(groups, normalised, right) - greedy).mean()
     )
     assert cell["rewards"]["log-probability"]["than_log_probability"] == [0, 0, 0]
+    assert cell["tokens"][0] == pytest.approx(one.mean())
+    over = found["forms"]["over_log_probability"]
+    assert list(over) == ["length-normalised", "majority"]
+    for by, value in over.items():
+        assert value == pytest.approx(cell["rewards"][by]["than_log_probability"])
 
 
 def test_the_best_of_none_is_worth_nothing():
@@ -180,48 +210,47 @@ def test_only_a_bare_number_is_short(text):
     assert not is_short(text) and is_short("0") and is_short("156")
 
 
-def _cell(**rewards):
-    """A cell whose rewards have these (longer, than_log_probability) estimates."""
+def _judged(picks=1, over_form=-1, normalised=1, majority=1):
+    """Of a base of two forms whose intervals lie at these values."""
     ends = lambda x: [x, x - 0.1, x + 0.1]
-    each = {
-        by: {"longer": ends(a), "than_log_probability": ends(b)}
-        for by, (a, b) in {
-            "log-probability": (-1, 0),
-            "length-normalised": (0, 0),
-            "majority": (0, 0),
-            **{name.replace("_", "-"): value for name, value in rewards.items()},
-        }.items()
+    lost = {"short_over_sample": ends(picks), "over_form_of_sample": ends(over_form)}
+    samples = {form: {"accuracy": ends(0.5)} for form in failure_length.FORMS}
+    two = {
+        "samples": samples,
+        "lost": {"log-probability": lost},
+        "over_log_probability": {
+            "length-normalised": ends(normalised),
+            "majority": ends(majority),
+        },
     }
-    return {"model": "m", "task": "t", "lengths_vary": True, "rewards": each}
+    checks = failure_length.judge({"lengths": [], "forms": two})
+    assert all("base built" in check.statement for check in checks)
+    return [check.agrees for check in checks]
 
 
-@pytest.mark.parametrize(
-    ("cells", "agrees"),
-    [
-        ([_cell()], [True, None, None, None]),
-        ([_cell(length_normalised=(0, 1))], [True, True, True, None]),
-        ([_cell(length_normalised=(0, -1))], [True, False, False, None]),
-        ([_cell(majority=(0, 1))], [True, None, None, True]),
-        ([_cell(majority=(0, -1))], [True, None, None, False]),
-        (
-            [_cell(log_probability=(1, 0), length_normalised=(0, 1))],
-            [False, None, True, None],
-        ),
-        ([_cell() | {"lengths_vary": False}], [None] * 4),
-    ],
-)
-def test_statements_follow_from_the_intervals(cells, agrees):
-    checks = failure_length.judge({"lengths": cells, "forms": []})
-    assert [check.agrees for check in checks] == agrees
+def test_statements_follow_from_the_intervals():
+    assert _judged() == [True, True, True]
+    assert _judged(picks=-1)[0] is _judged(over_form=1)[0] is False
+    assert _judged(picks=0)[0] is _judged(over_form=0)[0] is None
+    assert _judged(picks=0, over_form=1)[0] is False
+    assert _judged(normalised=-1, majority=0) == [True, False, None]
+    assert _judged(normalised=0, majority=-1) == [True, None, False]
+
+
+def test_without_a_base_of_two_forms_nothing_is_judged(found):
+    """Lengths of other bases are judged by fig2 alone."""
+    checks = failure_length.judge(found | {"forms": None})
+    assert [check.agrees for check in checks] == [None] * 3
+    assert {check.evidence for check in checks} == {"no such base here"}
 
 
 def test_figures_and_text_need_the_numbers_alone(found, config):
     assert set(failure_length.draw(found)) == {"failure_length", "failure_length_cells"}
-    alone = found | {"forms": []}
+    alone = found | {"forms": None}
     assert set(failure_length.draw(alone)) == {"failure_length_cells"}
     assert "two forms" in failure_length.tell(alone)
     assert "| majority |" in failure_length.tell(found)
-    assert rewards_of(every_cell(config)[0]) == list(found["forms"][0]["lost"])
+    assert rewards_of(every_cell(config)[0]) == list(found["forms"]["lost"])
 
 
 def test_ticks_of_draws_are_plain_numbers():
@@ -237,9 +266,8 @@ def test_ticks_of_draws_are_plain_numbers():
 @pytest.fixture(scope="module")
 def trained(config):
     """Two evaluations of each run: rewards and seeds draw from laws of their own."""
-    for place, (reward, seed) in enumerate(
-        itertools.product(failure_training.REWARDS, config.seeds)
-    ):
+    both = [(reward, s) for reward in failure_training.REWARDS for s in config.seeds]
+    for place, (reward, seed) in enumerate(both):
         run = failure_training.training(config, reward, seed)
         for step, laws in ((0, LAWS), (10, WORKED if place > 1 else LAWS)):
             groups = fabricated.draws(laws, 2, seed=7 * place + step)
@@ -277,16 +305,60 @@ def test_trained_numbers_are_means_over_seeds_and_samples(config, trained):
         assert each["short"]["by_seed"] == pytest.approx(mine)
 
 
-def test_trained_is_judged_and_drawn(trained):
-    assert [check.agrees for check in failure_training.judge(trained)][1:] == [True] * 2
+def test_differences_of_the_seeds_are_paired_and_have_their_mean(config, trained):
+    for place, reward in enumerate(failure_training.REWARDS):
+        each = trained["rewards"][reward]
+        assert each["short"]["change"][0] == pytest.approx(
+            np.mean(each["short"]["change_of_seeds"])
+        )
+        for k, seed in enumerate(config.seeds):
+            run = folder(config, failure_training.training(config, reward, seed))
+            ends = [
+                np.mean(
+                    [brief(line) for line in files.read_lines(path) if is_draw(line)]
+                )
+                for path in (run / "eval/10.jsonl", run / "eval/0.jsonl")
+            ]
+            first = trained["rewards"]["log-probability"]["short"]["by_seed"][k]
+            change = each["short"]["change_of_seeds"][k]
+            assert change == pytest.approx(ends[0] - ends[1])
+            assert each["short"]["over_of_seeds"][k] == pytest.approx(ends[0] - first)
+            assert place or each["short"]["over_of_seeds"][k] == 0
+
+
+def test_trained_is_drawn_and_told(trained):
     assert set(failure_training.draw(trained)) == {"failure_training"}
     assert "| majority |" in failure_training.tell(trained)
-    worse = json.loads(json.dumps(trained))
-    worse["rewards"]["log-probability"]["tokens"]["change"] = [1.0, 0.5, 1.5]
-    worse["rewards"]["majority"]["accuracy"]["over"] = [-0.2, -0.3, -0.1]
-    assert [check.agrees for check in failure_training.judge(worse)] == [
-        *(False, True, False)
-    ]
+
+
+ABOVE, BELOW, NOTHING = [1.0, 0.5, 1.5], [-1.0, -1.5, -0.5], [0.1, -0.1, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "accuracy", "agrees"),
+    [
+        ((BELOW, [-1, -2]), (ABOVE, [1, 2]), [True, True, True]),
+        ((ABOVE, [1, 2]), (BELOW, [-1, -2]), [False, False, False]),
+        ((BELOW, [-1, 0.5]), (ABOVE, [1, -0.5]), [None] * 3),  # seeds disagree
+        ((ABOVE, [1, -0.5]), (BELOW, [-1, 0.5]), [None] * 3),
+        ((NOTHING, [-1, -2]), (NOTHING, [1, 2]), [None] * 3),
+        ((BELOW, [-1]), (ABOVE, [1]), [True, True, True]),
+    ],
+)
+def test_trained_is_judged_by_the_interval_and_every_seed(tokens, accuracy, agrees):
+    value = lambda name, pair: {name: pair[0], f"{name}_of_seeds": pair[1]}
+    rewards = {
+        reward: {"tokens": value("change", tokens), "accuracy": value("over", accuracy)}
+        for reward in failure_training.REWARDS
+    }
+    checks = failure_training.judge({"built": True, "rewards": rewards})
+    assert [check.agrees for check in checks] == agrees
+    count = "one seed" if len(tokens[1]) == 1 else "each of its 2 seeds"
+    assert all(
+        count in check.rule and "base built" in check.statement for check in checks
+    )
+    none = failure_training.judge({"built": False, "rewards": rewards})
+    assert [check.agrees for check in none] == [None] * 3
 
 
 def test_rewards_of_a_seed_choose_from_the_same_draws(config):
@@ -313,6 +385,6 @@ def test_an_evaluation_that_is_not_there_is_named(tmp_path):
 
 
 def test_quick_asks_for_no_base_that_must_be_trained(tmp_path):
-    quick = resolve(Config(names=(), quick=True, output_dir=tmp_path))
+    quick = quick_config(output_dir=tmp_path)
     runs = [*failure_length.runs(quick), *failure_training.runs(quick)]
     assert not any("pretrain" in run.name for run in in_order(runs))
