@@ -1,6 +1,6 @@
 """Runs that take no time: the real child process around a command that is none.
 
-    python reproduce_fakes.py PARENT MARKER RESUMED WORDS ...
+    python reproduce_fakes.py PARENT MARKER RESUMED INPUTS WORDS ...
 
 does what `experiments.reproduce.child` does, where jsharp is `entry` below and JAX is
 not imported.
@@ -26,12 +26,12 @@ def instead_of(process):
 
 
 def entry():
-    """jsharp KIND ARGUMENT --output-dir NAME, in OUTPUT_DIR; a line in "events" each.
+    """jsharp KIND ARGUMENT ... --output-dir NAME, in OUTPUT_DIR; "events" has a line.
 
     toy SECONDS takes them; toy wait is over once the file "go" is there; toy stubborn
     waits likewise and does not stop when told to; toy fail fails.
     """
-    kind, argument, _, name = sys.argv[1:5]
+    kind, argument, *_, name = sys.argv[1:]
     assert kind == "toy"
     if argument == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -7,6 +7,7 @@ and are not in the repository.
 from pathlib import Path
 
 from experiments.reproduce.work import Run
+from jsharp.lm import embedded, huggingface
 
 _EVALUATED = ("--save-steps", "500", "--logging-steps", "50", "--num-generations", "4")
 _RECIPE = (
@@ -65,6 +66,27 @@ def named(model: str) -> tuple[str, str]:
         f"--models: expected embedded, {', '.join(RECIPES)} or NAME=DIRECTORY, "
         f"found {model!r}"
     )
+
+
+def check(model: str, room: int) -> None:
+    """Refuse a checkpoint that `jsharp evaluate` would; no weight is read.
+
+    Raises ValueError where it cannot be loaded, and where its positions leave no prompt
+    behind `room` tokens of a response. A base that is made here has none yet to check.
+    """
+    name, path = named(model)
+    if name in RECIPES:
+        return
+    directory = embedded.directory() if name == "embedded" else Path(path)
+    try:
+        length = huggingface.check(directory).context_length
+    except (ValueError, OSError) as error:
+        raise ValueError(f"--models: {name}: {error}") from error
+    if length <= room:
+        raise ValueError(
+            f"--max-completion-length: expected room for a prompt in the {length} "
+            f"positions of {name}, found {room}"
+        )
 
 
 def knows(name: str, task: str) -> bool:

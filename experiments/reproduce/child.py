@@ -1,13 +1,15 @@
 """A command of jsharp that says when it is done, and dies with who began it.
 
-    python -m experiments.reproduce.child PARENT MARKER RESUMED WORDS ...
+    python -m experiments.reproduce.child PARENT MARKER RESUMED INPUTS WORDS ...
 
 PARENT is a process id. MARKER, a file, appears when `jsharp WORDS` ended well: the
 command, the seconds of this process, RESUMED (0 or 1: an earlier one had begun the
-work), and the commit, versions and device of this very process.
+work), INPUTS (JSON: the digests of what it read), and the commit, versions and device
+of this very process.
 """
 
 import ctypes
+import json
 import os
 import runpy
 import shlex
@@ -33,7 +35,7 @@ def die_with(parent: int) -> None:
 
 
 def main() -> None:
-    parent, marker, resumed, *words = sys.argv[1:]
+    parent, marker, resumed, inputs, *words = sys.argv[1:]
     die_with(int(parent))
     start = time.monotonic()
     sys.argv = ["jsharp", *words]
@@ -49,6 +51,7 @@ def main() -> None:
         "command": shlex.join(sys.argv),
         "seconds": round(time.monotonic() - start, 1),
         "resumed": resumed == "1",
+        "inputs": json.loads(inputs),
         **surroundings(),
     }
     files.write_json(Path(marker), made)

@@ -24,11 +24,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import tyro
 from rich.console import Console
 
 from experiments.reproduce import bases, report, store, work
-from experiments.reproduce.config import Config, resolve
+from experiments.reproduce.config import Config, parse, quick_config, resolve
 from experiments.reproduce.experiment import Experiment
 from experiments.reproduce.registry import EXPERIMENTS
 from experiments.reproduce.work import Pool, Run
@@ -38,7 +37,7 @@ from jsharp.lm import embedded
 from jsharp.provenance import surroundings
 
 # What does not change what a run or a result is.
-_FREE = ("names", "output_dir", "report_dir", "jobs", "quick", "report_only")
+_FREE = ("names", "output_dir", "report_dir", "jobs", "report_only")
 
 
 class Terminated(BaseException):
@@ -47,7 +46,7 @@ class Terminated(BaseException):
 
 def main(args: Sequence[str] | None = None) -> int:
     """0 all made, 1 something failed, 2 refused, 130 and 143 stopped by a signal."""
-    config = tyro.cli(Config, args=args, prog="jsharp reproduce")
+    config = parse(sys.argv[1:] if args is None else args)
     # The runs' processes need the accelerator; this one only counts.
     jax.config.update("jax_platforms", "cpu")
     try:
@@ -67,12 +66,14 @@ def reproduce(config: Config) -> int:
             if config.report_only:
                 wanted = _found(config, wanted)
             else:
-                runs = [run for each in wanted for run in each.runs(config)]
-                # The directory may hold runs of other configs: a name has one command.
-                for run in work.in_order(runs):
-                    work.made(config.output_dir, run)
+                _check(config, wanted)
                 held.enter_context(run_directory.alone(config.output_dir))
             config.report.mkdir(parents=True, exist_ok=True)
+            if not config.report_only:
+                for prepare in dict.fromkeys(each.prepare for each in wanted):
+                    prepare(config)
+                # It may have written another input than that of a finished run.
+                _check(config, wanted)
         except (ValueError, OSError) as error:
             _say(error)
             return 2
@@ -82,14 +83,20 @@ def reproduce(config: Config) -> int:
             else _make_all(config, wanted)
         )
         try:
-            report.write(config.report)
-        except (ValueError, OSError) as error:
+            failures += report.write(config.report)
+        except OSError as error:
             failures.append(str(error))
-    for failure in failures:
+    for failure in dict.fromkeys(failures):  # what cannot be drawn cannot be told
         _say(failure)
     if not failures:
         _say(f"report: {config.report / 'results.md'}, results.html")
     return 1 if failures else 0
+
+
+def _check(config: Config, wanted: list[Experiment]) -> None:
+    """Refuse finished runs of other commands or inputs: a name has one of each."""
+    for run in work.in_order(run for each in wanted for run in each.runs(config)):
+        work.made(config.output_dir, run)
 
 
 def _found(config: Config, wanted: list[Experiment]) -> list[Experiment]:
@@ -127,17 +134,20 @@ def _make_all(config: Config, wanted: list[Experiment]) -> list[str]:
             with _noting(each, failures):
                 measure(config, each, runs[each.name])
                 draw(config.report, each)
-            console.print(f"{each.name}: {each.title}", markup=False, highlight=False)
+                line = f"{each.name}: {each.title}"
+                console.print(line, markup=False, highlight=False)
     return [*lost.values(), *failures]
 
 
 @contextlib.contextmanager
 def _noting(experiment: Experiment, failures: list[str]) -> Iterator[None]:
-    """Files that are not as they should be cost this experiment, and no other."""
+    """Whatever goes wrong in here costs this experiment, and no other."""
     try:
         yield
     except (ValueError, OSError) as error:
         failures.append(f"{experiment.name}: {error}")
+    except Exception as error:
+        failures.append(f"{experiment.name}: {type(error).__name__}: {error}")
 
 
 def choose(names: Sequence[str]) -> list[Experiment]:
@@ -185,7 +195,8 @@ def measure(config: Config, experiment: Experiment, runs: Sequence[Run]) -> None
         "measuring_seconds": round(time.monotonic() - start, 1),
         **surroundings(),
     }
-    store.write(config.report, experiment.name, content, made)
+    names = [each.name for each in EXPERIMENTS]
+    store.write(config.report, experiment.name, content, made, names)
 
 
 def recipes(config: Config, runs: Sequence[Run]) -> dict[str, Any]:
@@ -211,19 +222,20 @@ def draw(directory: Path, experiment: Experiment) -> None:
     if content is None:
         raise ValueError(f"no {store.results(directory, experiment.name)}")
     with plt.rc_context(STYLE):
-        drawn = experiment.draw(content["found"])
         try:
+            pictures = store.applied(
+                directory, experiment.name, experiment.draw, content["found"]
+            )
             names = [each.name for each in EXPERIMENTS]
-            store.save(directory, experiment.name, drawn, names)
+            store.save(directory, experiment.name, pictures, names)
         finally:
-            for figure in drawn.values():
-                plt.close(figure)
+            plt.close("all")
 
 
 def command(config: Config, name: str) -> str:
     """The command that makes this experiment again, its options spelled out."""
-    words = ["jsharp", "reproduce", name]
-    default = Config(names=())
+    words = ["jsharp", "reproduce", name, *(["--quick"] if config.quick else [])]
+    default = quick_config() if config.quick else Config(names=())
     for field, value in identity(config).items():
         if value == getattr(default, field):
             continue

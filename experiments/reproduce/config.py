@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -41,9 +41,11 @@ class Config:
     """Bases, columns of a heat map: small, medium, large (pretrained here), embedded,
     or NAME=DIRECTORY of a checkpoint."""
     trained: tuple[str, ...] = ("medium", "embedded")
-    """Those of them that are sharpened (figures 7, 8, table 1)."""
+    """Those of them that are sharpened (figures 7, 8, tables 1, 2). The default is all
+    of --models where it holds none of them; `--trained` without a name is none."""
     swept: tuple[str, ...] = ("embedded",)
-    """Those of them that are sharpened with several N (figure 9)."""
+    """Those of them that are sharpened with several N (figure 9); the default and the
+    empty one as of --trained."""
     tasks: tuple[str, ...] = ("game24", "arithmetic", "prontoqa")
     """Tasks, rows of a heat map: these are generated; gsm8k, math, mmlu with --data."""
     data: tuple[str, ...] = ()
@@ -67,8 +69,8 @@ class Config:
     jobs: int = 1
     """Runs at a time, each on a CPU core of its own. On an accelerator: 1."""
     quick: bool = False
-    """A small version on the model inside, in minutes: whether all works. It changes
-    what is not given."""
+    """A small version on the model inside, in minutes: whether all works. It has other
+    defaults, which --quick --help shows: OUTPUT_DIR is reproduce-out-quick."""
     report_only: bool = False
     """Make figures and report anew from the result files in REPORT_DIR; run nothing."""
 
@@ -79,10 +81,13 @@ class Config:
     def settings(self, only: tuple[str, ...] | None = None) -> list[tuple[str, str]]:
         """(model, task) of every cell: all pairs but those a model has no tokens for.
 
-        `only` leaves those of some models, by name; of all, if it holds none of them.
+        `only` leaves those of some models, by name. The defaults of --trained and
+        --swept name bases of ours: they leave all where they hold none of the models.
         """
         names = [bases.named(model)[0] for model in self.models]
-        some = [name for name in names if only is None or name in only] or names
+        some = [name for name in names if only is None or name in only]
+        if only in (Config.trained, Config.swept):
+            some = some or names
         return [(m, t) for m in some for t in self.tasks if bases.knows(m, t)]
 
     def files_of(self, task: str) -> tuple[str, str] | None:
@@ -102,7 +107,9 @@ class Config:
         }
 
 
-QUICK = {
+QUICK: dict[str, Any] = {
+    # Of its own: its runs have the names of those that are not small.
+    "output_dir": Path("reproduce-out-quick"),
     "models": ("embedded",),
     "tasks": ("game24", "arithmetic"),
     "generations": 8,
@@ -115,17 +122,19 @@ QUICK = {
 }
 
 
-DEFAULT = dataclasses.asdict(Config(names=()))
+def quick_config(**changes: Any) -> Config:
+    """The config of --quick, but for what is given."""
+    return Config(**{"names": (), "quick": True, **QUICK, **changes})
+
+
+def parse(args: Sequence[str]) -> Config:
+    """The config of these words: what they do not give is --quick's if it is there."""
+    default = quick_config() if "--quick" in args else Config(names=())
+    return tyro.cli(Config, args=args, prog="jsharp reproduce", default=default)
 
 
 def resolve(config: Config) -> Config:
-    """The config with --quick carried out; ValueError names a wrong option.
-
-    --quick leaves what was given: it changes the options that have their defaults.
-    """
-    if config.quick:
-        small = {k: v for k, v in QUICK.items() if getattr(config, k) == DEFAULT[k]}
-        config = dataclasses.replace(config, **small)
+    """The config itself; ValueError names an option, or file of one, that is wrong."""
     _check_numbers(config)
     _check_models(config)
     _check_tasks(config)
@@ -159,10 +168,12 @@ def _check_models(config: Config) -> None:
                 f"'-', '_' and '.' that no base has, found {model!r}"
             )
     _check_distinct("models", names)
+    for model in config.models:
+        bases.check(model, config.max_completion_length)
     for option in ("trained", "swept"):
         chosen = getattr(config, option)
         for name in chosen:
-            if chosen != DEFAULT[option] and name not in names:
+            if chosen != getattr(Config, option) and name not in names:
                 raise ValueError(
                     f"--{option}: expected some of --models {' '.join(names)}, "
                     f"found {name!r}"
@@ -191,9 +202,11 @@ def _check_tasks(config: Config) -> None:
                 f"--data: expected {task}=TRAIN,TEST for a task from files and nothing "
                 f"for one that is generated, found {config.data}"
             )
-        for path in paths or ():
-            if not Path(path).is_file():
-                raise ValueError(f"--data: {task}: no file {path}")
+        if paths is not None:
+            try:
+                tasks.load(task, train=Path(paths[0]), test=Path(paths[1]))
+            except (ValueError, OSError) as error:
+                raise ValueError(f"--data: {task}: {error}") from error
 
 
 def _check_distinct(option: str, values: Sequence[str | int]) -> None:

@@ -25,6 +25,10 @@ class Check(NamedTuple):
     evidence: str
 
 
+def _nothing(config: Config) -> None:
+    """All its inputs are made by runs."""
+
+
 class Experiment(NamedTuple):
     """One figure or table of the report.
 
@@ -34,6 +38,8 @@ class Experiment(NamedTuple):
     draw(found) -> one matplotlib figure for each of `figures`, from the numbers alone.
     tell(found) -> Markdown: what is seen, with a table where one helps.
     judge(found) -> the paper's statements, each beside what was measured.
+    prepare(config) writes the inputs of its runs that no run makes; called under the
+        lock of OUTPUT_DIR, before the runs.
     """
 
     name: str  # fig3: of the results file and of the command
@@ -44,6 +50,7 @@ class Experiment(NamedTuple):
     draw: Callable[[Found], dict[str, Figure]]  # by file name, without its ending
     tell: Callable[[Found], str]
     judge: Callable[[Found], list[Check]]
+    prepare: Callable[[Config], None] = _nothing
 
 
 def folder(config: Config, run: Run) -> Path:

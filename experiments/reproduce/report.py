@@ -5,6 +5,7 @@ alone. Figures, tables and judgements are of the numbers in the files, so a page
 written anew without any run.
 """
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,9 +22,11 @@ TITLE = "The figures of the sharpening paper, made again"
 VERDICTS = {True: "agrees", False: "does not agree", None: "cannot tell"}
 _ABOUT = """Huang et al., "Self-Improvement in Language Models: The Sharpening
 Mechanism" (arXiv 2412.01951): its figures on the models below, and what was found
-besides. Intervals are `estimate [low, high]`. Whether a statement agrees is computed
-from the numbers by the rule beside it, each time this page is written; "cannot tell" is
-said where the numbers do not decide."""
+besides. Intervals are `estimate [low, high]`, at 95%, by bootstrap over prompts unless
+a section says otherwise, and each is of its cell by itself. Whether a statement agrees
+is computed from the numbers by the rule beside it, each time this page is written; a
+verdict over several cells takes the number of cells into account. "cannot tell" is said
+where the numbers do not decide."""
 
 
 class Part(NamedTuple):
@@ -32,6 +35,8 @@ class Part(NamedTuple):
     experiment: Experiment
     content: dict[str, Any]  # as `store.read` gives it
     checks: list[Check]
+    told: str  # Markdown
+    spent: str  # its runs and their seconds, in words
 
     @property
     def heading(self) -> str:
@@ -48,20 +53,21 @@ class Part(NamedTuple):
         return {json.dumps(run, sort_keys=True): run for run in runs}
 
 
-def write(directory: Path) -> None:
+def write(directory: Path) -> list[str]:
     """`directory`/results.md and results.html, of all result files that are there.
 
-    Raises ValueError, naming the file, for numbers of another version of their
-    experiment.
+    Returns what the page could not show, and says so: files that are not of one
+    another, or of another version of their experiment.
     """
-    parts = read(directory)
-    names = [each.name for each in EXPERIMENTS]
-    missing = [name for name in names if name not in {p.experiment.name for p in parts}]
+    parts, refused = read(directory)
+    known = {*refused, *(part.experiment.name for part in parts)}
+    missing = [each.name for each in EXPERIMENTS if each.name not in known]
     text = "\n\n".join(
         [
             f"# {TITLE}",
             _ABOUT,
             *([f"Not run: {', '.join(missing)}."] if missing else []),
+            *(f"Not shown: {name}: {plain(why)}." for name, why in refused.items()),
             "## What agrees with the paper and what does not",
             *_agreement(parts),
             "## The base models",
@@ -73,29 +79,32 @@ def write(directory: Path) -> None:
     )
     files.write_text(directory / "results.md", text + "\n")
     files.write_text(directory / "results.html", markup.page(TITLE, text, directory))
+    return [f"{name}: {why}" for name, why in refused.items()]
 
 
-def read(directory: Path) -> list[Part]:
-    """Every experiment that has a results file."""
-    parts = []
-    for experiment in EXPERIMENTS:
-        content = store.read(directory, experiment.name)
-        if content is not None:
-            checks = _of(directory, experiment, experiment.judge, content)
-            parts.append(Part(experiment, content, checks))
-    return parts
+def read(directory: Path) -> tuple[list[Part], dict[str, str]]:
+    """Every experiment that has a results file, and by name why one is not readable."""
+    parts, refused = [], {}
+    for each in EXPERIMENTS:
+        try:
+            content = store.read(directory, each.name)
+            if content is not None:
+                part = functools.partial(_part, each)
+                parts.append(store.applied(directory, each.name, part, content))
+        except (ValueError, OSError) as error:
+            refused[each.name] = str(error)
+    return parts, refused
 
 
-def _of(directory: Path, experiment: Experiment, function: Any, content: Any) -> Any:
-    """The function of what was found; ValueError where that lacks what it reads."""
-    try:
-        return function(content["found"])
-    except (KeyError, IndexError, TypeError) as error:
-        raise ValueError(
-            f"{store.results(directory, experiment.name)}: not what this version of "
-            f"{experiment.name} reads ({type(error).__name__}: {error}); run "
-            f"`jsharp reproduce {experiment.name}` again"
-        ) from error
+def _part(experiment: Experiment, content: dict[str, Any]) -> Part:
+    found = content["found"]
+    return Part(
+        experiment,
+        content,
+        checks=experiment.judge(found),
+        told=experiment.tell(found),
+        spent=_seconds(content["made"]["runs"]),
+    )
 
 
 def _agreement(parts: Sequence[Part]) -> list[str]:
@@ -194,10 +203,9 @@ def _section(directory: Path, part: Part, parts: Sequence[Part]) -> list[str]:
     """Everything of one experiment, as blocks of Markdown."""
     experiment, content = part.experiment, part.content
     made = content["made"]
-    told = _of(directory, experiment, experiment.tell, content)
     commits = sorted({run["commit"] or "unknown" for run in made["runs"]})
     devices = sorted({run["device"] for run in made["runs"]})
-    runs = [f"{_seconds(made['runs'])}{_shared(part, parts)}."] + (
+    runs = [f"{part.spent}{_shared(part, parts)}."] + (
         [f"They ran at commit {', '.join(commits)} on {', '.join(devices)}."]
         if commits
         else []
@@ -206,17 +214,13 @@ def _section(directory: Path, part: Part, parts: Sequence[Part]) -> list[str]:
         f"The numbers were read from them in {duration(made['measuring_seconds'])} at "
         f"commit {made['commit'] or 'unknown'}."
     )
-    names = [each.name for each in EXPERIMENTS]
     return [
         f"## {part.heading}",
         f"{experiment.paper} of the paper."
         if experiment.paper
         else "Not in the paper.",
-        *(
-            f"![{plain(_caption(experiment, path.stem))}](figures/{path.name})"
-            for path in store.figures(directory, experiment.name, names)
-        ),
-        told,
+        *_figures(directory, experiment),
+        part.told,
         *(
             ["\n".join(_judgement(check) for check in part.checks)]
             if part.checks
@@ -227,8 +231,16 @@ def _section(directory: Path, part: Part, parts: Sequence[Part]) -> list[str]:
     ]
 
 
-def _caption(experiment: Experiment, figure: str) -> str:
-    return f"{figure}: {experiment.title}"
+def _figures(directory: Path, experiment: Experiment) -> list[str]:
+    """Its figures, none where it draws none."""
+    if not store.drawn(directory, experiment.name):
+        command = f"`jsharp reproduce {experiment.name} --report-only`"
+        return [f"No figure: drawing failed or was stopped; {command} draws it."]
+    names = [each.name for each in EXPERIMENTS]
+    return [
+        f"![{plain(f'{path.stem}: {experiment.title}')}](figures/{path.name})"
+        for path in store.figures(directory, experiment.name, names)
+    ]
 
 
 def _judgement(check: Check) -> str:
@@ -243,9 +255,10 @@ def _seconds(runs: Iterable[dict[str, Any]]) -> str:
     runs = list(runs)
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     text = f"{count}, {duration(sum(run['seconds'] for run in runs))} in all"
-    resumed = sum(run.get("resumed", False) for run in runs)
+    resumed = sum(run["resumed"] for run in runs)
     if resumed:
-        text += f" (of {resumed} that were stopped, the last process alone)"
+        were = "1 that was" if resumed == 1 else f"{resumed} that were"
+        text += f" (of {were} stopped on the way, the time of the last process alone)"
     return text
 
 

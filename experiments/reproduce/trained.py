@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from experiments.reproduce import amortised, inference
 from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import Found, folder
-from experiments.reproduce.verdicts import LEVEL, sign
+from experiments.reproduce.verdicts import LEVEL, sign, widened
 from experiments.reproduce.work import Run
 from experiments.style import PALETTE, THEORY
 from jsharp import files, run_directory
@@ -92,7 +92,15 @@ def evaluated(path: Path) -> Evaluated:
 
 
 def runs(config: Config, only: tuple[str, ...], sizes: Sequence[int]) -> list[Run]:
-    """Of each cell of these models: the base at inference; each N, with every seed."""
+    """Of each cell of these models: the base at inference; each N, with every seed.
+
+    Raises ValueError where there is no cell.
+    """
+    if not config.settings(only):
+        raise ValueError(
+            f"expected a task of --tasks {' '.join(config.tasks)} that one of the "
+            f"models {' '.join(only) or '(none given)'} knows"
+        )
     base = [inference.evaluation(config, *cell) for cell in config.settings(only)]
     trainings = (amortised.trainings(config, only, n) for n in sizes)
     return [*base, *(run for some in trainings for run in some)]
@@ -236,17 +244,22 @@ def standard_error(seeds: Sequence[float] | None) -> float | None:
     return float(np.std(seeds, ddof=1) / np.sqrt(len(seeds)))
 
 
-def outcome(interval: Sequence[float | None], seeds: Sequence[float]) -> bool | None:
-    """Above 0 (True) or below: the interval over prompts and every seed alone agree."""
-    way = sign(interval)
+def outcome(
+    interval: Sequence[float | None], seeds: Sequence[float], cells: int = 1
+) -> bool | None:
+    """Above 0 (True) or below: the interval over prompts and every seed alone agree.
+
+    Of one of several cells, the interval is widened for their number.
+    """
+    way = sign(widened(interval, cells))
     if way is None or any((seed > 0) != way or seed == 0 for seed in seeds):
         return None
     return way
 
 
 RULE = (
-    "in each cell the 95% interval and every seed alone are above 0: yes; in some cell "
-    "all are below 0: no; otherwise it cannot be told"
+    "in each cell the interval, widened for the number of cells, and every seed alone "
+    "are above 0: yes; in some cell all are below 0: no; otherwise it cannot be told"
 )
 
 

@@ -1,18 +1,21 @@
 """From intervals to what they show: in a cell, and over all cells.
 
 A cell's outcome is True where its interval lies above 0, False where it lies below, and
-None where it holds 0: then nothing was shown.
+None where it holds 0: then nothing was shown. Where a statement is about several cells,
+their intervals are first widened, so that all of them hold together at LEVEL.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.stats
 
 from jsharp.commands.results import SEED
 from jsharp.stats import Interval, bootstrap
 
 LEVEL = 0.05  # of every interval of the figures, each cell by itself
+WIDENED = "intervals widened for the number of cells"  # as `signs` does
 
 
 def sign(interval: Sequence[float | None] | None, than: float = 0.0) -> bool | None:
@@ -26,6 +29,31 @@ def sign(interval: Sequence[float | None] | None, than: float = 0.0) -> bool | N
     if interval[1] > than:
         return True
     return False if interval[2] is not None and interval[2] < than else None
+
+
+def widened(
+    interval: Sequence[float | None] | None, cells: int
+) -> list[float | None] | None:
+    """The interval of one of several cells, at LEVEL / cells (Bonferroni).
+
+    Each end is moved away from the estimate as that of a normal law would be.
+    """
+    if interval is None:
+        return None
+    middle, *ends = interval
+    quantile = lambda level: float(scipy.stats.norm.isf(level / 2))
+    factor = quantile(LEVEL / cells) / quantile(LEVEL)
+    if middle is None:  # infinite: so is the high end, and the low one stays
+        return [middle, *ends]
+    moved = [None if end is None else middle + factor * (end - middle) for end in ends]
+    return [middle, *moved]
+
+
+def signs(
+    intervals: Sequence[Sequence[float | None] | None], than: float = 0.0
+) -> list[bool | None]:
+    """`sign` of every cell's interval, each widened for as many cells."""
+    return [sign(widened(each, len(intervals)), than) for each in intervals]
 
 
 def everywhere(outcomes: Sequence[bool | None]) -> bool | None:

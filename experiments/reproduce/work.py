@@ -2,10 +2,13 @@
 
 A run is a command line; it works in OUTPUT_DIR, so that its paths are short and can be
 typed again there. OUTPUT_DIR/made/NAME.json says that it is finished: the command, the
-seconds of the process which finished it, whether an earlier one had begun it, commit,
-versions and device. What it said is in OUTPUT_DIR/made/NAME.log.
+seconds of the process which finished it, whether an earlier one had begun it, digests
+of its inputs, commit, versions and device. What it said is in OUTPUT_DIR/made/NAME.log.
+Who deletes the folder OUTPUT_DIR/NAME has that run done anew.
 """
 
+import functools
+import json
 import os
 import shlex
 import subprocess
@@ -20,6 +23,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from jsharp import files
+from jsharp.commands import model
 
 _OUTPUT = {"mode": "--output", "sample": "--output", "score": "--output"}
 OUTPUT_FILE = "output.jsonl"  # of the commands that write a file, inside their folder
@@ -69,18 +73,57 @@ def in_order(runs: Iterable[Run]) -> list[Run]:
 def made(directory: Path, run: Run) -> dict[str, Any] | None:
     """What the finished run says of itself; None where it is not finished.
 
-    Raises ValueError where a finished run of this name had another command.
+    Raises ValueError where a finished run of this name had another command, or inputs
+    of another content.
     """
-    path = _about(directory, run, "json")
-    if not path.exists():
+    path, folder = _about(directory, run, "json"), directory / run.name
+    if not path.exists() or not folder.exists():
         return None
     found = files.read_json(path)
+    remedy = f"choose another --output-dir, or delete {folder}"
     if found["command"] != run.text:
         raise ValueError(
             f"{path}: expected a run of\n  {run.text}\nfound one of\n"
-            f"  {found['command']}\nchoose another --output-dir, or delete that run"
+            f"  {found['command']}\n{remedy}"
         )
+    # A run that does not say what it read is of an earlier version.
+    before, now = found.get("inputs", {}), inputs(directory, run)
+    for name in before | now:
+        if before.get(name) != now.get(name):
+            raise ValueError(
+                f"run {run.name}: its input {name} is another now: expected "
+                f"{before.get(name, 'none')} as in {path}, found "
+                f"{now.get(name, 'none')}; {remedy}"
+            )
     return found
+
+
+def inputs(directory: Path, run: Run) -> dict[str, str]:
+    """The digests of the files and checkpoints that its words name, file by file."""
+    found = {}
+    for word in run.words:
+        path = directory / word
+        if path.is_file():
+            found[word] = _digests(path, _state([path]))[path.name]
+        elif (path / "config.json").is_file():
+            digests = _digests(path, _state(sorted(path.iterdir())))
+            found |= {f"{word}/{name}": digest for name, digest in digests.items()}
+    return found
+
+
+def _state(paths: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
+    """What changes when a file does, without reading it."""
+    stats = ((path.name, path.stat()) for path in paths)
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+@functools.cache
+def _digests(path: Path, state: object) -> dict[str, str]:
+    """By name, of a file or of those of a checkpoint; read once for each `state`."""
+    del state
+    if path.is_file():
+        return {path.name: model.digest(path)}
+    return {Path(name).name: each for name, each in model.fingerprint(path).items()}
 
 
 class Pool:
@@ -190,10 +233,13 @@ class Pool:
 
     def _carry_out(self, run: Run, core: int | None) -> str | None:
         """None where the run is finished, else why it is not."""
-        (self.directory / run.name).mkdir(parents=True, exist_ok=True)
-        log = _about(self.directory, run, "log")
+        folder, log = self.directory / run.name, _about(self.directory, run, "log")
+        resumed = log.exists() and folder.exists()
+        # That of a folder which was deleted.
+        _about(self.directory, run, "json").unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         log.parent.mkdir(parents=True, exist_ok=True)
-        words = process(self.directory, run, resumed=log.exists())
+        words = process(self.directory, run, resumed=resumed)
         with log.open("wb") as said:
             with self._changed:
                 if self._stopping:
@@ -245,7 +291,8 @@ def process(directory: Path, run: Run, *, resumed: bool) -> list[str]:
     marker = _about(directory, run, "json").resolve()
     return [
         *(sys.executable, "-P", "-m", "experiments.reproduce.child"),
-        *(str(os.getpid()), str(marker), str(int(resumed)), *run.command),
+        *(str(os.getpid()), str(marker), str(int(resumed))),
+        *(json.dumps(inputs(directory, run)), *run.command),
     ]
 
 

@@ -1,5 +1,6 @@
 """`jsharp reproduce`: refusals, failures, kills, and the files it leaves."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -10,71 +11,28 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import reproduce_fakes
-import tyro
+from fabricated_experiments import (
+    BAD,
+    FIRST,
+    SECOND,
+    SLOW,
+    experiment,
+    made_files,
+    reproduce,
+    toy,
+    use,
+)
 from reproduce_fakes import events, until
 
-from experiments.reproduce import command, report, store, work
-from experiments.reproduce.config import Config, resolve
-from experiments.reproduce.experiment import Check, Experiment
+from experiments.reproduce import command, registry, report, store, work
+from experiments.reproduce.config import Config, parse, quick_config, resolve
 from experiments.reproduce.work import Run
 from jsharp import files, run_directory
-
-
-def experiment(name, *runs):
-    """Reads the lengths of the answers of its runs."""
-
-    def measure(config):
-        paths = [config.output_dir / run.name / "answer" for run in runs]
-        return {"lengths": [len(path.read_text()) for path in paths]}
-
-    def draw(found):
-        figure, axis = plt.subplots(figsize=(2, 1))
-        axis.bar(range(len(found["lengths"])), found["lengths"])
-        return {f"{name}-lengths": figure}
-
-    return Experiment(
-        name=name,
-        title=f"the title of {name}",
-        paper="",
-        runs=lambda config: list(runs),
-        measure=measure,
-        draw=draw,
-        tell=lambda found: f"{len(found['lengths'])} answers",
-        judge=lambda found: [Check("answers have letters", None, "none", "no")],
-    )
-
-
-def toy(name, argument="0", *needs):
-    return Run(name, ("toy", argument), needs)
-
-
-SHARED = toy("shared")
-FIRST = experiment("first", SHARED, toy("one", "0", SHARED))
-SECOND = experiment("second", SHARED, toy("two", "0", SHARED))
-BAD = experiment("bad", toy("broken", "fail"))
-SLOW = experiment("slow", toy("one"), toy("long", "wait"))
-
-
-def use(patch, *experiments):
-    patch.setattr(command, "EXPERIMENTS", experiments)
-    patch.setattr(report, "EXPERIMENTS", experiments)
-    patch.setattr(work, "process", reproduce_fakes.instead_of(work.process))
 
 
 @pytest.fixture
 def known(monkeypatch):
     use(monkeypatch, FIRST, SECOND, BAD, SLOW)
-
-
-def reproduce(directory, *words):
-    return command.main([*words, "--output-dir", str(directory)])
-
-
-def made_files(directory):
-    """What does not say when it was made: numbers and figures."""
-    paths = [*directory.glob("results/*.json"), *directory.glob("figures/*")]
-    return {p.name: p.read_bytes() for p in paths if ".made." not in p.name}
 
 
 @pytest.mark.parametrize(
@@ -126,18 +84,6 @@ def test_two_commands_of_one_run_are_refused(monkeypatch, tmp_path, capsys):
     assert reproduce(tmp_path / "out", "all") == 2
     assert "run one: two commands" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-def test_a_run_of_another_command_is_refused(monkeypatch, tmp_path, capsys):
-    use(monkeypatch, FIRST)
-    assert reproduce(tmp_path, "first") == 0
-    monkeypatch.setattr(
-        command, "EXPERIMENTS", (experiment("first", toy("one", "0.01")),)
-    )
-    before = events(tmp_path)
-    assert reproduce(tmp_path, "first") == 2
-    assert "another --output-dir" in capsys.readouterr().err
-    assert events(tmp_path) == before
 
 
 def test_one_process_at_a_time(known, tmp_path, capsys):
@@ -229,11 +175,10 @@ def test_a_figure_of_a_foreign_name_is_refused(monkeypatch, tmp_path, capsys):
 DRIVER = """
 import sys
 from experiments.reproduce import command, report, work
-import reproduce_fakes
-import test_reproduce_command as tests
+import fabricated_experiments as fabricated
 
-command.EXPERIMENTS = report.EXPERIMENTS = (tests.FIRST, tests.SLOW)
-work.process = reproduce_fakes.instead_of(work.process)
+command.EXPERIMENTS = report.EXPERIMENTS = (fabricated.FIRST, fabricated.SLOW)
+work.process = fabricated.PROCESS
 sys.exit(command.main(sys.argv[1:]))
 """
 
@@ -282,21 +227,33 @@ def test_killed_it_leaves_no_child_and_goes_on(
 
 
 CONFIGS = [
-    Config(names=("first",)),
-    Config(names=("first",), quick=True),
-    Config(names=("first",), models=("small", "large"), trained=("large",), swept=()),
-    Config(names=("first",), tasks=("prontoqa",), seeds=(5, 0), generations=7, jobs=3),
+    Config(names=()),
+    quick_config(),
+    quick_config(generations=50, tasks=("arithmetic",), swept=()),
+    Config(names=(), models=("small", "large"), trained=("large",), swept=()),
+    Config(names=(), tasks=("prontoqa", "game24"), seeds=(5, 0), generations=7, jobs=3),
 ]
 
 
+def runs_of(each, config):
+    """Names and words, or why there are none."""
+    try:
+        return [(run.name, run.words) for run in work.in_order(each.runs(config))]
+    except ValueError as error:
+        return str(error)
+
+
 @pytest.mark.parametrize("config", CONFIGS)
-def test_the_command_in_the_results_is_that_of_its_config(config):
-    config = resolve(config)
-    words = shlex.split(command.command(config, "first"))
-    assert words[:3] == ["jsharp", "reproduce", "first"]
-    again = resolve(tyro.cli(Config, args=words[2:]))
-    assert command.identity(again) == command.identity(config)
-    assert again.names == ("first",)
+def test_the_command_in_the_results_makes_the_same_runs(config, tmp_path):
+    config = resolve(dataclasses.replace(config, output_dir=tmp_path))
+    for each in registry.EXPERIMENTS:
+        words = shlex.split(command.command(config, each.name))
+        assert words[:3] == ["jsharp", "reproduce", each.name]
+        assert ("--quick" in words) == config.quick
+        again = resolve(parse([*words[2:], "--output-dir", str(tmp_path)]))
+        assert command.identity(again) == command.identity(config)
+        assert again.names == (each.name,)
+        assert runs_of(each, again) == runs_of(each, config)
 
 
 def test_each_experiment_once_in_the_order_asked_for(known):

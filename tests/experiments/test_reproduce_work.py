@@ -1,11 +1,14 @@
 """Runs: their order, their failures, their going on, and that none is left behind."""
 
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 import reproduce_fakes
@@ -15,6 +18,7 @@ from rich.console import Console
 from experiments.reproduce import work
 from experiments.reproduce.work import Pool, Run, in_order, made
 from jsharp import files
+from jsharp.commands import model
 
 QUIET = Console(quiet=True)
 
@@ -62,9 +66,64 @@ def test_two_commands_of_one_name_are_refused():
 
 def test_a_finished_run_of_another_command_is_refused(tmp_path, fake):
     assert carry_out(tmp_path, [toy("a")]) == {}
-    with pytest.raises(ValueError, match="(?s)toy 1 .*toy 0 .*another --output-dir"):
+    said = f"(?s)toy 1 .*toy 0 .*another --output-dir, or delete {tmp_path / 'a'}"
+    with pytest.raises(ValueError, match=said):
         made(tmp_path, toy("a", "1"))
     assert made(tmp_path, toy("b")) is None
+
+
+def test_a_run_whose_folder_was_deleted_is_begun_anew(tmp_path, fake):
+    carry_out(tmp_path, [toy("a")])
+    shutil.rmtree(tmp_path / "a")
+    assert made(tmp_path, toy("a", "1")) is None
+    with Pool(tmp_path, [toy("a", "wait")], jobs=1, console=QUIET) as pool:
+        until(lambda: len(events(tmp_path)) == 3)
+        assert made(tmp_path, toy("a")) is None, "no marker of the run before"
+        (tmp_path / "go").touch()
+        assert pool.wait([toy("a", "wait")]) == {}
+    found = made(tmp_path, toy("a", "wait"))
+    assert found is not None and not found["resumed"]
+
+
+@pytest.fixture
+def reading(tmp_path):
+    """A run of the checkpoint "base", and of the file of an absolute path."""
+    files.write_json(tmp_path / "base/config.json", {"layers": 1})
+    (tmp_path / "base/model.safetensors").write_bytes(b"weights")
+    (tmp_path / "base/notes").mkdir()
+    (tmp_path / "data.jsonl").write_text("{}\n")
+    return Run("a", ("toy", "0", "base", str(tmp_path / "data.jsonl"), "pretrain"))
+
+
+def test_a_run_says_what_it_read(tmp_path, fake, reading):
+    assert carry_out(tmp_path, [reading]) == {}
+    found = made(tmp_path, reading)
+    assert found is not None and found["inputs"] == {
+        "base/config.json": model.digest(tmp_path / "base/config.json"),
+        "base/model.safetensors": hashlib.sha256(b"weights").hexdigest()[:16],
+        str(tmp_path / "data.jsonl"): model.digest(tmp_path / "data.jsonl"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["data.jsonl", "base/config.json", "base/model.safetensors", "base/a.json"]
+)
+def test_a_run_of_another_input_is_refused(tmp_path, fake, reading, name):
+    carry_out(tmp_path, [reading])
+    (tmp_path / name).write_text("[1, 2]\n")
+    with pytest.raises(ValueError, match=rf"run a: .*{name} is .*delete {tmp_path}/a"):
+        made(tmp_path, reading)
+    (tmp_path / name).unlink()
+    with pytest.raises(ValueError) if name != "base/a.json" else nullcontext():
+        made(tmp_path, reading)
+
+
+def test_an_input_is_read_once(tmp_path, reading, monkeypatch):
+    seen = []
+    digest = lambda path: seen.append(path.name) or str(len(seen))
+    monkeypatch.setattr(model, "digest", digest)
+    assert work.inputs(tmp_path, reading) == work.inputs(tmp_path, reading)
+    assert sorted(seen) == ["config.json", "data.jsonl", "model.safetensors"]
 
 
 def test_a_finished_run_says_what_it_was(tmp_path, fake):
@@ -73,7 +132,8 @@ def test_a_finished_run_says_what_it_was(tmp_path, fake):
     found = made(tmp_path, run)
     assert found is not None and 0.3 <= found.pop("seconds") < 30
     surroundings = reproduce_fakes.SURROUNDINGS
-    assert found == {"command": run.text, "resumed": False, **surroundings}
+    assert found.pop("inputs") == {} and not found.pop("resumed")
+    assert found == {"command": run.text, **surroundings}
     assert (tmp_path / "a/b.c/answer").read_text() == "answer of a/b.c\n"
 
 
@@ -238,5 +298,6 @@ def test_a_real_command(tmp_path):
     assert "no command 'sharpne'" in failed["wrong"] and "with 2" in failed["wrong"]
     found = files.read_json(tmp_path / "made/version.json")
     assert found["command"] == "jsharp --version --output-dir version"
-    assert {"seconds", "resumed", "commit", "versions", "device"} < found.keys()
+    keys = {"seconds", "resumed", "inputs", "commit", "versions", "device"}
+    assert keys < found.keys()
     assert (tmp_path / "made/version.log").read_text().startswith("jsharp ")
