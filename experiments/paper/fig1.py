@@ -10,7 +10,15 @@ from experiments.reproduce import inference, plots
 from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import Check, Experiment, Found
 from experiments.reproduce.tables import markdown
-from experiments.reproduce.verdicts import LEVEL, counted, mostly, sign, spoken
+from experiments.reproduce.verdicts import (
+    LEVEL,
+    WIDENED,
+    counted,
+    mostly,
+    sign,
+    signs,
+    spoken,
+)
 from jsharp.commands.results import SEED, numbers
 from jsharp.evaluate import summarise
 
@@ -89,12 +97,13 @@ def tell(found: Found) -> str:
 
 def judge(found: Found) -> list[Check]:
     cells = found["cells"]
-    lifts = [sign(cell["gain"]) for cell in cells]
+    lifts = signs([cell["gain"] for cell in cells])
     return [
         Check(
             "best-of-N by log-probability is more accurate than greedy",
             mostly(lifts),
-            "the paired gain at the largest N is above 0 in more cells than below",
+            "the paired gain at the largest N is above 0 in more cells than below; "
+            + WIDENED,
             counted(cells, lifts),
         )
     ]

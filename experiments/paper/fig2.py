@@ -17,10 +17,11 @@ from experiments.reproduce.inference import Cell
 from experiments.reproduce.tables import markdown
 from experiments.reproduce.verdicts import (
     LEVEL,
+    WIDENED,
     counted,
     everywhere,
     mostly,
-    sign,
+    signs,
     somewhere,
 )
 from jsharp.commands.results import SEED, numbers
@@ -134,28 +135,28 @@ def tell(found: Found) -> str:
 
 def judge(found: Found) -> list[Check]:
     cells = found["cells"]
-    longer = [sign(cell["tokens_over_sample"][REWARD]) for cell in cells]
+    longer = signs([cell["tokens_over_sample"][REWARD] for cell in cells])
     shorter = [None if x is None else not x for x in longer]
-    better = lambda by: [sign(cell["over_log_probability"][by]) for cell in cells]
-    near = [sign(cell["coverage"], than=NEAR_ONE) for cell in cells]
+    better = lambda by: signs([cell["over_log_probability"][by] for cell in cells])
+    near = signs([cell["coverage"] for cell in cells], than=NEAR_ONE)
     short = [cell for cell, x in zip(cells, shorter, strict=True) if x]
-    worse = [sign(cell["gain"][REWARD]) for cell in short]
+    worse = signs([cell["gain"][REWARD] for cell in short])
     hurts = [None if x is None else not x for x in worse]
     helps = "the paired difference of their accuracies at the largest N is above 0 in "
-    helps += "more cells than it is below"
+    helps += "more cells than it is below; " + WIDENED
     return [
         Check(
             "best-of-N by log-probability prefers short responses",
             mostly(shorter),
             "tokens of the best of N minus those of a sample, paired over prompts: "
-            "below 0 in more cells than above",
+            "below 0 in more cells than above; " + WIDENED,
             counted(cells, shorter),
         ),
         Check(
             "which sometimes hurts",
             somewhere(hurts),
             "where it prefers short responses it is less accurate than greedy in some "
-            "cell; the contrary if it is more accurate in all of them",
+            "cell; the contrary if it is more accurate in all of them; " + WIDENED,
             counted(short, hurts),
         ),
         *(
@@ -171,7 +172,7 @@ def judge(found: Found) -> list[Check]:
             "coverage at the largest N is near one",
             everywhere(near),
             f"its interval lies above {NEAR_ONE} in every cell; the contrary if it "
-            "lies below in one",
+            "lies below in one; " + WIDENED,
             counted(cells, near),
         ),
     ]

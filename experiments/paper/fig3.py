@@ -13,6 +13,7 @@ from experiments.reproduce.tables import interval, markdown
 from experiments.reproduce.verdicts import LEVEL, counted, mostly, over_prompts, sign
 from jsharp.commands.results import SEED, numbers
 from jsharp.evaluate import ACCURACY, paired_gain, summarise
+from jsharp.stats import Interval
 
 REWARD = "log-probability"
 SATURATED = 0.9  # of the gain from N = 1 to the largest N
@@ -30,6 +31,7 @@ def curve(cell: Cell) -> dict[str, Any]:
 
     gain, over_sample: of the best of N over greedy and over one sample, paired.
     saturation: the least k with nine tenths of the gain over one sample.
+    later: gain of the best of N over the best of SOON, paired; None where N <= SOON.
     """
     chosen = [p for p in cell.picks if p.by in ("greedy", "sample", REWARD)]
     found = summarise(chosen, level=LEVEL, seed=SEED)
@@ -53,6 +55,11 @@ def curve(cell: Cell) -> dict[str, Any]:
         "gain": numbers(best[-1].gain),
         "over_sample": numbers(over_sample),
         "saturation": saturation(values) if sign(over_sample) else None,
+        "later": numbers(
+            paired_gain(values[:, SOON - 1], values[:, -1], level=LEVEL, seed=SEED)
+        )
+        if n > SOON
+        else None,
     }
 
 
@@ -70,8 +77,9 @@ def saturation(values: np.ndarray) -> list[float | None]:
         return np.where(gain > 0, 1.0 + reached.argmax(1), np.inf)
 
     with np.errstate(invalid="ignore"):  # a quantile between two infinite ones
-        found = over_prompts(least, len(values))
-    return numbers(found) or []
+        middle, low, high = over_prompts(least, len(values))
+        # It is a whole number, and a quantile between two of them is none.
+        return numbers(Interval(middle, np.floor(low), np.ceil(high))) or []
 
 
 def draw(found: Found) -> dict[str, Figure]:
@@ -110,6 +118,9 @@ def tell(found: Found) -> str:
                 "percent lift over greedy": (cell["percent_lift"][-1], 1),
                 "gain over one sample, points": (cell["over_sample"], 100),
                 "N of 9/10 of that gain": "no gain shown" if at is None else (at, 1),
+                f"gain from N = {SOON} on, points": (cell["later"], 100)
+                if cell["later"]
+                else None,
             }
         )
     return markdown(rows)
@@ -122,10 +133,12 @@ def judge(found: Found) -> list[Check]:
     enough = bool(gained) and gained[0]["k"][-1] > SOON
     return [
         Check(
-            "accuracy saturates near N = 10 to 20",
+            f"accuracy has saturated by N = {SOON}",
             mostly(early) if enough else None,
             "the N with nine tenths of the gain over one sample: its interval ends at "
             f"{SOON} or below (yes) or begins above (the contrary); more cells yes. "
+            "Saturated is of the gain at the largest N, and 95% intervals are of each "
+            "cell. "
             "Only cells with a gain over one sample, and only where the largest N is "
             f"above {SOON}",
             f"{len(gained)} of {len(found['cells'])} cells gain; "

@@ -1,5 +1,7 @@
 """Figure 5: GameOf24 alone: percent lift and log-likelihood of best-of-N, in N."""
 
+import dataclasses
+
 from matplotlib.figure import Figure
 
 from experiments.paper import fig3, fig4
@@ -7,7 +9,15 @@ from experiments.reproduce import inference, plots
 from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import Check, Experiment, Found
 from experiments.reproduce.tables import markdown
-from experiments.reproduce.verdicts import LEVEL, counted, mostly, sign, spoken
+from experiments.reproduce.verdicts import (
+    LEVEL,
+    WIDENED,
+    counted,
+    mostly,
+    sign,
+    signs,
+    spoken,
+)
 from experiments.reproduce.work import Run
 
 TASK = "game24"
@@ -26,7 +36,7 @@ def measure(config: Config) -> Found:
     """Figure 3's and figure 4's numbers of each model; no cell where none knows it."""
     if TASK not in config.tasks:
         return {"level": LEVEL, "accuracy": [], "log_prob": []}
-    cells = [cell for cell in inference.cells(config) if cell.task == TASK]
+    cells = inference.cells(dataclasses.replace(config, tasks=(TASK,)))
     return {
         "level": LEVEL,
         "accuracy": [fig3.curve(cell) for cell in cells],
@@ -70,16 +80,15 @@ def tell(found: Found) -> str:
 
 def judge(found: Found) -> list[Check]:
     cells = found["accuracy"]
-    lifts = [sign(cell["gain"]) for cell in cells]
+    lifts = signs([cell["gain"] for cell in cells])
     return [
         Check(
             "on GameOf24 best-of-N by log-probability is more accurate than greedy",
             mostly(lifts),
             "the paired gain over greedy at the largest N is above 0 for more models "
-            "than it is below",
+            "than it is below; " + WIDENED,
             counted(cells, lifts),
         ),
-        fig4.rises(found["log_prob"], "on GameOf24 rises with N"),
     ]
 
 

@@ -19,11 +19,14 @@ from experiments.reproduce.inference import Cell
 from experiments.reproduce.tables import interval, markdown
 from experiments.reproduce.verdicts import (
     LEVEL,
+    WIDENED,
     counted,
     mostly,
     over_prompts,
     sign,
+    signs,
     spoken,
+    widened,
 )
 from jsharp.commands.results import SEED, numbers
 from jsharp.stats import mean_interval
@@ -177,15 +180,16 @@ def draw(found: Found) -> dict[str, Figure]:
     return {"fig6": figure}
 
 
-def ordered(cell: dict[str, Any]) -> bool | None:
+def ordered(cell: dict[str, Any], cells: int = 1) -> bool | None:
     """Are correct responses stochastically larger in log-probability, pooled?
 
     False where the violation is above 0; True where it is not shown to be, and the
-    separation is; None where neither is.
+    separation is; None where neither is. Of one of several cells, the intervals are
+    widened for their number, that of the violation not: it is to be ruled out.
     """
     if sign(cell["violation"]):
         return False
-    return sign(cell["separation"])
+    return sign(widened(cell["separation"], cells))
 
 
 def tell(found: Found) -> str:
@@ -215,8 +219,8 @@ def tell(found: Found) -> str:
 
 def judge(found: Found) -> list[Check]:
     cells = found["cells"]
-    order = [ordered(cell) for cell in cells]
-    above = lambda name: [sign(cell[name], than=0.5) for cell in cells]
+    order = [ordered(cell, len(cells)) for cell in cells]
+    above = lambda name: signs([cell[name] for cell in cells], than=0.5)
     rule = "of a random correct and a random incorrect response, "
     return [
         Check(
@@ -224,21 +228,21 @@ def judge(found: Found) -> list[Check]:
             mostly(order),
             "of the two distribution functions, pooled over prompts: yes where no "
             "violation of dominance is shown and a separation is; the contrary where a "
-            "violation is; more cells yes",
+            "violation is; more cells yes; " + WIDENED,
             counted(cells, order),
         ),
         Check(
             "a correct response is likelier than an incorrect one",
             mostly(above("pooled")),
             f"{rule}pooled over prompts, the correct one is likelier with probability "
-            "above 1/2 in more cells than below",
+            "above 1/2 in more cells than below; " + WIDENED,
             counted(cells, above("pooled")),
         ),
         Check(
             "and so within a prompt: it is not that easy prompts have likely responses",
             mostly(above("within")),
             f"{rule}of the same prompt, the correct one is likelier with probability "
-            "above 1/2 (mean over prompts) in more cells than below",
+            "above 1/2 (mean over prompts) in more cells than below; " + WIDENED,
             counted(cells, above("within")),
         ),
     ]

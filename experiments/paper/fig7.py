@@ -55,16 +55,19 @@ def tell(found: Found) -> str:
 
 
 def judge(found: Found) -> list[Check]:
+    cells = found["cells"]
     outcomes = [
-        trained.outcome(cell[ACCURACY]["rise"], cell[ACCURACY]["rise_of_seeds"])
-        for cell in found["cells"]
+        trained.outcome(
+            cell[ACCURACY]["rise"], cell[ACCURACY]["rise_of_seeds"], len(cells)
+        )
+        for cell in cells
     ]
     return [
         Check(
             "SFT-Sharpening makes one sample of the model right more often",
             everywhere(outcomes),
             f"accuracy at the last step minus that of the base: {trained.RULE}",
-            counted(found["cells"], outcomes),
+            counted(cells, outcomes),
         )
     ]
 

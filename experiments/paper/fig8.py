@@ -53,9 +53,12 @@ def tell(found: Found) -> str:
 
 
 def judge(found: Found) -> list[Check]:
+    cells = found["cells"]
     outcomes = [
-        trained.outcome(cell[LOG_PROB]["rise"], cell[LOG_PROB]["rise_of_seeds"])
-        for cell in found["cells"]
+        trained.outcome(
+            cell[LOG_PROB]["rise"], cell[LOG_PROB]["rise_of_seeds"], len(cells)
+        )
+        for cell in cells
     ]
     return [
         Check(
@@ -63,7 +66,7 @@ def judge(found: Found) -> list[Check]:
             everywhere(outcomes),
             "log pi_base of one sample at the last step minus that of one of the base: "
             f"{trained.RULE}",
-            counted(found["cells"], outcomes),
+            counted(cells, outcomes),
         )
     ]
 

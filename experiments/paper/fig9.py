@@ -26,24 +26,34 @@ def sizes(config: Config) -> tuple[int, ...]:
 
 
 def runs(config: Config) -> list[Run]:
+    """Raises ValueError where there is no cell, or one N alone."""
+    if len(sizes(config)) < 2:
+        raise ValueError(
+            f"fig9: expected several N, found those of --generations "
+            f"{config.generations}: {sizes(config)}"
+        )
     return trained.runs(config, config.swept, sizes(config))
 
 
 def measure(config: Config) -> Found:
     """Per cell and N: the course of training; per cell: the largest N less the least.
 
-    `more` is that difference at the last step, paired over prompts, and of every seed.
+    `more` is that difference of log pi_base at the last step, paired over prompts, and
+    of every seed.
     """
     cells, more = [], []
     for model, task in config.settings(config.swept):
         courses = [trained.course(config, model, task, n) for n in sizes(config)]
         cells += [trained.record(course, [ACCURACY, LOG_PROB]) for course in courses]
-        ends: Found = {"model": model, "task": task}
-        for name in (ACCURACY, LOG_PROB):
-            least, most = (courses[i].sampled[name][-1].mean(-1) for i in (0, -1))
-            ends[name] = trained.gain(least.mean(0), most.mean(0))
-            ends[f"{name}_of_seeds"] = (most - least).mean(-1).tolist()
-        more.append(ends)
+        least, most = (courses[i].sampled[LOG_PROB][-1].mean(-1) for i in (0, -1))
+        more.append(
+            {
+                "model": model,
+                "task": task,
+                "difference": trained.gain(least.mean(0), most.mean(0)),
+                "of_seeds": (most - least).mean(-1).tolist(),
+            }
+        )
     return {"level": LEVEL, "cells": cells, "more": more}
 
 
@@ -90,9 +100,10 @@ def tell(found: Found) -> str:
 
 
 def judge(found: Found) -> list[Check]:
+    more = found["more"]
     outcomes = [
-        trained.outcome(each[LOG_PROB], each[f"{LOG_PROB}_of_seeds"])
-        for each in found["more"]
+        trained.outcome(each["difference"], each["of_seeds"], len(more))
+        for each in more
     ]
     least, *_, most = sorted({cell["n"] for cell in found["cells"]})
     return [
@@ -101,7 +112,7 @@ def judge(found: Found) -> list[Check]:
             everywhere(outcomes),
             f"log pi_base of one sample after training with N = {most} minus that with "
             f"N = {least}: {trained.RULE}",
-            counted(found["more"], outcomes),
+            counted(more, outcomes),
         )
     ]
 

@@ -132,11 +132,11 @@ def _lift(values: Found, lift: str, title: str) -> dict[str, object]:
 
 
 def judge(found: Found) -> list[Check]:
-    checks = []
+    checks, cells = [], found["cells"]
     for name, words in ((ACCURACY, "accuracy"), (LOG_PROB, "log-likelihood")):
         outcomes = [
-            trained.outcome(cell[name]["gain"], cell[name]["gain_of_seeds"])
-            for cell in found["cells"]
+            trained.outcome(cell[name]["gain"], cell[name]["gain_of_seeds"], len(cells))
+            for cell in cells
         ]
         checks.append(
             Check(
@@ -145,7 +145,7 @@ def judge(found: Found) -> list[Check]:
                 everywhere(outcomes),
                 f"{words} of one sample at temperature 1 after training minus that of "
                 f"greedy before it: {trained.RULE}",
-                counted(found["cells"], outcomes),
+                counted(cells, outcomes),
             )
         )
     return checks
