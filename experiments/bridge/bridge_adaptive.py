@@ -21,6 +21,7 @@ from theory.prices import found_by
 TASK = "game24"
 NEAR = 0.05  # totals of queries that differ by no more count as the same
 ARMS = ("fixed N", "adaptive")
+TICKS = (0.05, 0.1, 0.2, 0.4, 0.8)  # of masses
 
 
 def runs(config: Config) -> list[Run]:
@@ -120,6 +121,10 @@ def draw(found: Found) -> dict[str, Figure]:
         xlabel=r"$\pi_{base}(Y^*|x)$, mean of each quarter of the prompts",
         ylabel=r"mean of $\hat\pi(Y^*(x)\,|\,x)$",
     )
+    limits = right.get_xlim()
+    right.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    right.set_xticks([], minor=True)
+    right.set_xlim(*limits)
     left.legend(fontsize=8)
     right.legend(fontsize=8)
     return {"bridge_adaptive": figure}
