@@ -15,9 +15,7 @@ from jsharp import files, run_directory
 def test_a_run_of_another_command_is_refused(monkeypatch, tmp_path, capsys):
     use(monkeypatch, FIRST)
     assert reproduce(tmp_path, "first") == 0
-    monkeypatch.setattr(
-        command, "EXPERIMENTS", (experiment("first", toy("one", "0.01")),)
-    )
+    use(monkeypatch, experiment("first", toy("one", "0.01")))
     before = events(tmp_path)
     assert reproduce(tmp_path, "first") == 2
     assert "another --output-dir" in capsys.readouterr().err
@@ -27,8 +25,7 @@ def test_a_run_of_another_command_is_refused(monkeypatch, tmp_path, capsys):
 def test_a_deleted_run_may_have_another_command(monkeypatch, tmp_path):
     use(monkeypatch, FIRST)
     assert reproduce(tmp_path, "first") == 0
-    other = experiment("first", toy("one", "0.01"))
-    monkeypatch.setattr(command, "EXPERIMENTS", (other,))
+    use(monkeypatch, experiment("first", toy("one", "0.01")))
     shutil.rmtree(tmp_path / "one")
     assert reproduce(tmp_path, "first") == 0
     made = files.read_json(tmp_path / "report/results/first.made.json")

@@ -1,5 +1,7 @@
 """Tables of the results page, and its Markdown as HTML."""
 
+from pathlib import Path
+
 import pytest
 from read_page import Page
 
@@ -64,7 +66,7 @@ def test_a_backslash_before_a_bar_stays_one_on_github_too():
 
 
 def test_markup():
-    inline = lambda text: list(markup._blocks(text, None))  # no figure
+    inline = lambda text: list(markup._blocks(text, Path()))  # no figure
     assert inline("a **b `c|d`** [e](#f-g)") == [
         '<p>a <strong>b <code>c|d</code></strong> <a href="#f-g">e</a></p>'
     ]
