@@ -12,6 +12,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scipy.stats
+from fabricated_training import (
+    GREEDY,
+    PROMPTS,
+    SAMPLES,
+    STEPS,
+    fabricate,
+    read,
+    responses,
+    rising,
+    settings,
+)
 
 from experiments.paper import fig7, fig8, fig9, table1, table2
 from experiments.reproduce import amortised, inference, trained, work
@@ -22,98 +33,14 @@ from experiments.style import STYLE
 from jsharp import files
 from jsharp.commands.results import RESPONSES, SEED
 from jsharp.evaluate import ACCURACY, Pick, summarise
-from jsharp.train.config import Sft
 
-PROMPTS, SAMPLES = 6, 4
-STEPS = (0, 8, 16, 100)  # not in the order of their names
 DRAWN = ("fig7", "fig8", "fig9", "table1")
 MODULES = {"fig7": fig7, "fig8": fig8, "fig9": fig9, "table1": table1, "table2": table2}
-
-
-def line(prompt, sample, correct, log_prob, tokens):
-    return {
-        "id": f"task-held_out-{prompt}",
-        "prompt": "?",
-        "prompt_ids": [prompt],
-        "sample_id": sample,
-        "completion": "",
-        "completion_ids": [1] * tokens,
-        "finish_reason": "stop",
-        "logprob_base": log_prob,
-        "logprob_sampler": 0.0,
-        "num_tokens": tokens,
-        "entropy": 0.0,
-        "certainty": 0.0,
-        "answer": None,
-        "correct": correct,
-        "seed": 0,
-        "model": "m",
-    }
-
-
-def responses(rng, prompts, samples, *, right=0.5, level=-6.0, greedy=None):
-    """Lines of some prompts; greedy[prompt] = (correct, log_prob) or drawn too."""
-    lines = []
-    for prompt in prompts:
-        for sample in range(-1, samples):
-            correct = bool(rng.random() < right)
-            log_prob = float(np.float32(level + rng.normal()))
-            if sample == -1 and greedy is not None:
-                correct, log_prob = greedy[prompt]
-            tokens = int(rng.integers(2, 9))
-            lines.append(line(prompt, sample, correct, log_prob, tokens))
-    return lines
-
-
-def fabricate(config, *, right=lambda at: 0.5, level=lambda at: -6.0, greedy=None):
-    """All files that the figures read; `right`, `level` of (task, n, seed, step)."""
-    rng = np.random.default_rng(7)
-    for task in config.tasks:
-        base = folder(config, inference.evaluation(config, "embedded", task))
-        # More prompts than in training, in another order.
-        asked = [7, 3, 0, 8, 5, 1, 2, 4]
-        found = responses(rng, asked, config.generations, greedy=greedy)
-        files.write_lines(base / RESPONSES, found)
-        for n, seed in itertools.product(fig9.sizes(config), config.seeds):
-            run = folder(config, amortised.training(config, "embedded", task, n, seed))
-            settings = {"num_train_epochs": 10, "seed": seed, "num_generations": n}
-            default = dataclasses.asdict(Sft(output_dir=run)) | settings
-            values = {each.field: default[each.field] for each in table2.SETTINGS}
-            files.write_json(run / "config.json", values | {"seed": seed})
-            for step in STEPS:
-                at = task, n, seed, step
-                kind = {"right": right(at), "level": level(at)}
-                path = run / f"eval/{step}.jsonl"
-                # As the commands leave it beside: not an evaluation.
-                files.write_json(path.with_name(path.name + ".run.json"), {})
-                some = responses(rng, range(PROMPTS), SAMPLES, **kind, greedy=greedy)
-                files.write_lines(path, some)
-
-
-def settings(directory):
-    return Config(
-        names=(),
-        output_dir=directory,
-        models=("embedded",),
-        trained=("embedded",),
-        tasks=("game24", "arithmetic"),
-        generations=5,
-        seeds=(0, 1, 2),
-    )
 
 
 @pytest.fixture
 def config(tmp_path):
     return settings(tmp_path)
-
-
-GREEDY = {i: (i % 3 > 0, -3.0 - i / 4) for i in range(9)}
-
-
-def rising(config):
-    level = lambda at: -6.0 + 0.03 * at[3] + 0.2 * at[2]
-    fabricate(config, right=lambda at: 0.3 + at[3] / 200, level=level, greedy=GREEDY)
-    return config
 
 
 @pytest.fixture(scope="module")
@@ -126,15 +53,6 @@ def made(tmp_path_factory):
 def own(config):
     """Runs of this test alone, to be spoilt."""
     return rising(config)
-
-
-def read(config, task, n, seed, step):
-    """{prompt: [greedy, sample 0, ...]} of an evaluation, by hand."""
-    run = folder(config, amortised.training(config, "embedded", task, n, seed))
-    groups = {}
-    for text in (run / f"eval/{step}.jsonl").read_text().splitlines():
-        groups.setdefault(json.loads(text)["id"], []).append(json.loads(text))
-    return groups
 
 
 FIELD = {ACCURACY: "correct", trained.LOG_PROB: "logprob_base"}
@@ -235,34 +153,6 @@ def test_the_best_of_n_is_that_of_all_subsets_on_the_same_prompts(made, n):
         assert best["prompts"] == PROMPTS
         assert best["mean"][0] == pytest.approx(mean, rel=1e-9)
         assert best["gain"][0] == pytest.approx(mean - greedy, rel=1e-9)
-
-
-@pytest.mark.parametrize("seeds", [[1.0, 4.0], [2.0, 2.5, -1.0]])
-def test_the_standard_error_is_that_of_scipy(seeds):
-    wanted = pytest.approx(scipy.stats.sem(seeds), rel=1e-12)
-    assert trained.standard_error(seeds) == wanted
-
-
-def test_one_seed_has_no_standard_error():
-    assert trained.standard_error([1.0]) is None
-    assert trained.standard_error(None) is None
-
-
-@pytest.mark.parametrize(
-    ("interval", "seeds", "outcome"),
-    [
-        ([0.5, 0.1, 0.9], [0.4, 0.6], True),
-        ([0.5, 0.1, 0.9], [-0.1, 1.1], None),
-        ([0.5, -0.1, 0.9], [0.4, 0.6], None),
-        ([-0.5, -0.9, -0.1], [-0.4, -0.6], False),
-        ([-0.5, -0.9, 0.1], [-0.4, -0.6], None),
-        ([-0.5, -0.9, -0.1], [0.1, -1.1], None),
-        ([-0.5, -0.9, -0.1], [0.0, -1.0], None),
-        ([0.0, 0.0, 0.0], [0.0, 0.0], None),
-    ],
-)
-def test_an_outcome_needs_the_interval_and_every_seed(interval, seeds, outcome):
-    assert trained.outcome(interval, seeds) is outcome
 
 
 def verdicts(config, name):
@@ -458,36 +348,6 @@ def test_runs_are_shared_and_have_the_paper_s_sizes():
     by_name = {run.name for run in work.in_order(every)}  # no name with two commands
     assert {"evaluate/medium/prontoqa", "sft/medium/prontoqa/n50-seed2"} <= by_name
     assert "evaluate/large/game24" not in by_name
-
-
-def test_table_2_reads_the_runs_and_marks_what_differs(made):
-    found = table2.measure(made)
-    at = {each["field"]: each for each in found["settings"]}
-    assert found["runs"] == 6 and at["seed"]["here"] == [3]
-    compared = {name: each["compared"] for name, each in at.items()}
-    default = Sft(output_dir=made.output_dir)
-    assert at["batch_size"]["here"] == [default.batch_size]
-    assert compared["num_generations"] == "differs"  # 5
-    assert compared["num_train_epochs"] == "as in a part"  # 10
-    assert compared["lr_scheduler_type"] == compared["temperature"] == "same"
-    assert compared["eval_limit"] == "unknown"
-    rows = {row.split(" | ")[0]: row for row in table2.tell(found).splitlines()}
-    assert "**differs**" in rows["| N"] and "**" not in rows["| seeds"]
-    assert table2.draw(found) == {} and table2.judge(found) == []
-
-
-def test_a_setting_that_varies_over_runs_is_not_the_same():
-    setting = table2.Setting("x", "x", (4,), (1,))
-    assert table2.compared(setting, [4]) == "same"
-    assert table2.compared(setting, [1]) == "as in a part"
-    assert table2.compared(setting, [4, 1]) == "as in a part"
-    assert table2.compared(setting, [4, 2]) == "differs"
-    assert table2.row(setting, [4, 2, 4])["here"] == [4, 2]
-
-
-def test_table_2_knows_the_fields_of_a_run():
-    known = {field.name for field in dataclasses.fields(Sft)}
-    assert {setting.field for setting in table2.SETTINGS} <= known
 
 
 def run_of(config):
