@@ -11,11 +11,9 @@ from experiments.bridge import grids, laws, setting, toys
 from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import Check, Experiment, Found
 from experiments.reproduce.tables import interval, markdown
-from experiments.reproduce.verdicts import LEVEL, sign
+from experiments.reproduce.verdicts import LEVEL, mean_of, sign
 from experiments.reproduce.work import Run
 from experiments.style import PALETTE, THEORY
-from jsharp.commands.results import SEED, numbers
-from jsharp.stats import mean_interval
 from theory.prices import found_by
 
 TASK = "game24"
@@ -41,7 +39,6 @@ def measure(config: Config) -> Found:
         [[setting.queries(config, one.training) for one in pair] for pair in pairs]
     )
     base = judged[0][0].base_mass
-    mean = lambda x: numbers(mean_interval(x, level=LEVEL, seed=SEED))
     logits = toys.base_logits(setting.drawn(config, TASK), base)
     law = laws.adaptive(logits, delta=contest.delta)
     aims = [found_by(base, contest.N), law.on_mode]
@@ -49,8 +46,8 @@ def measure(config: Config) -> Found:
         {
             "arm": arm,
             "queries": queries[:, i].tolist(),
-            "mass": mean(mass[:, i].mean(0)),
-            "of_seeds": [mean(x) for x in mass[:, i]],
+            "mass": mean_of(mass[:, i].mean(0)),
+            "of_seeds": [mean_of(x) for x in mass[:, i]],
             "perfect": float(aims[i].mean()),
         }
         for i, arm in enumerate(ARMS)
@@ -60,12 +57,12 @@ def measure(config: Config) -> Found:
         "task": TASK,
         **contest._asdict(),
         "mu": math.log(2 / contest.delta),
-        "mean_draws": mean(law.draws),
+        "mean_draws": mean_of(law.draws),
         "exact": len(base),
-        "base": mean(base),
+        "base": mean_of(base),
         "arms": arms,
-        "difference": mean((mass[:, 1] - mass[:, 0]).mean(0)),
-        "difference_of_seeds": [mean(x[1] - x[0]) for x in mass],
+        "difference": mean_of((mass[:, 1] - mass[:, 0]).mean(0)),
+        "difference_of_seeds": [mean_of(x[1] - x[0]) for x in mass],
         "perfect_difference": float((aims[1] - aims[0]).mean()),
         "more_queries": float(queries[:, 1].sum() / queries[:, 0].sum() - 1),
         "quarters": _quarters(base, mass.mean(0), aims),
@@ -81,10 +78,7 @@ def _quarters(
         found.append(
             {
                 "base": float(base[some].mean()),
-                "mass": [
-                    numbers(mean_interval(x[some], level=LEVEL, seed=SEED))
-                    for x in mass
-                ],
+                "mass": [mean_of(x[some]) for x in mass],
                 "perfect": [float(x[some].mean()) for x in aims],
             }
         )

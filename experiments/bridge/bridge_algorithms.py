@@ -12,11 +12,10 @@ from experiments.bridge import grids, setting, toys
 from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import Check, Experiment, Found
 from experiments.reproduce.tables import interval, markdown
-from experiments.reproduce.verdicts import LEVEL, WIDENED, everywhere, signs
+from experiments.reproduce.verdicts import LEVEL, WIDENED, everywhere, mean_of, signs
 from experiments.reproduce.work import Run
 from experiments.style import PALETTE, THEORY
-from jsharp.commands.results import SEED, numbers
-from jsharp.stats import mean_interval
+from jsharp.commands.results import SEED
 
 TASK = "arithmetic"
 RUNS = 4  # of an algorithm on the table
@@ -35,17 +34,17 @@ def measure(config: Config) -> Found:
     for m, one in grids.contenders(config):
         judged = setting.judgement(config, one.evaluation)
         learnt = toys.learn(one.algorithm, logits, m, runs=RUNS, seed=SEED)
-        accuracy = None if judged.accuracy is None else _mean(judged.accuracy)
+        accuracy = None if judged.accuracy is None else mean_of(judged.accuracy)
         rows.append(
             {
                 "budget": m,
                 "algorithm": one.algorithm,
                 "n": one.n,
                 "queries": setting.queries(config, one.training),
-                "mass": _mean(judged.mass),
-                "gain": _mean(judged.mass - judged.base_mass),
+                "mass": mean_of(judged.mass),
+                "gain": mean_of(judged.mass - judged.base_mass),
                 "accuracy": accuracy,
-                "toy": _mean(learnt.mass.mean(0)),
+                "toy": mean_of(learnt.mass.mean(0)),
                 "toy_queries": float(learnt.queries.mean()),
             }
         )
@@ -53,16 +52,12 @@ def measure(config: Config) -> Found:
         "level": LEVEL,
         "task": TASK,
         "exact": len(base.mass),
-        "base": _mean(base.base_mass),
-        "base_accuracy": None if base.accuracy is None else _mean(base.accuracy),
+        "base": mean_of(base.base_mass),
+        "base_accuracy": None if base.accuracy is None else mean_of(base.accuracy),
         "cells": int(logits.shape[1]),
         "rows": rows,
         "rankings": [ranking(rows, m) for m in grids.budgets(config)],
     }
-
-
-def _mean(values: np.ndarray) -> Any:
-    return numbers(mean_interval(values, level=LEVEL, seed=SEED))
 
 
 def ranking(rows: list[dict[str, Any]], budget: int) -> dict[str, Any]:

@@ -11,12 +11,10 @@ from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import Check, Experiment, Found
 from experiments.reproduce.plots import TICKS
 from experiments.reproduce.tables import markdown
-from experiments.reproduce.verdicts import LEVEL
+from experiments.reproduce.verdicts import LEVEL, mean_of
 from experiments.reproduce.work import Run
 from experiments.style import PALETTE, THEORY
-from jsharp.commands.results import SEED, numbers
 from jsharp.selection import best_of_every_k
-from jsharp.stats import mean_interval
 from theory.prices import found_by
 
 FALSE_ALARM = 0.01  # of all tests of the law on one task together
@@ -38,7 +36,6 @@ def _task(config: Config, task: str) -> dict[str, Any]:
     exact = np.array([line["exact"] for line in lines], bool)
     mass, drawn = bounds[exact, 1], setting.drawn(config, task)
     found = best_of_every_k(drawn.log_prob, drawn.on_mode)
-    mean = lambda values: numbers(mean_interval(values, level=LEVEL, seed=SEED))
     sizes = list(range(1, found.shape[1] + 1))
     powers = [k for k in sizes if k & (k - 1) == 0]
     test = lambda k, law: laws.blocks(
@@ -49,14 +46,14 @@ def _task(config: Config, task: str) -> dict[str, Any]:
         "prompts": len(lines),
         "exact": int(exact.sum()),
         "ties": int(sum(len(line["ties"]) > 1 for line in lines)),
-        "expansions": mean(np.array([line["expansions"] for line in lines], float)),
+        "expansions": mean_of(np.array([line["expansions"] for line in lines], float)),
         "mass": sorted(mass.tolist()),
-        "mean_mass": mean(mass),
+        "mean_mass": mean_of(mass),
         # Over all prompts, those whose mode is only bounded too.
         "c_cov_bounds": [laws.coverage(bounds[:, 1]), laws.coverage(bounds[:, 0])],
-        "c_cov": mean(1 / mass),
+        "c_cov": mean_of(1 / mass),
         "k": sizes,
-        "success": [mean(found[:, k - 1]) for k in sizes],
+        "success": [mean_of(found[:, k - 1]) for k in sizes],
         "law": [float(found_by(mass, k).mean()) for k in sizes],
         # Where a mode was drawn and something else was scored above it.
         "outscored": int((drawn.on_mode.any(1) & (found[:, -1] < 1 - 1e-9)).sum()),

@@ -20,13 +20,14 @@ from experiments.reproduce.verdicts import (
     LEVEL,
     WIDENED,
     everywhere,
+    mean_of,
     over_prompts,
     signs,
 )
 from experiments.reproduce.work import Run
 from experiments.style import PALETTE, THEORY
-from jsharp.commands.results import SEED, numbers
-from jsharp.stats import clopper_pearson, mean_interval
+from jsharp.commands.results import numbers
+from jsharp.stats import clopper_pearson
 from theory.prices import found_by
 
 TASK = "arithmetic"
@@ -55,13 +56,13 @@ def measure(config: Config) -> Found:
         "n": sizes,
         "N": draws,
         "exact": len(base),
-        "base": _mean(base),
+        "base": mean_of(base),
         "c_cov": laws.coverage(base),
         "cells": cells,
         "longer": [_longer(config, one, judged) for one in grids.longer(config)],
         "slope": _slope(judged, sizes, draws),
         "nearer": [
-            _mean(
+            mean_of(
                 _distance(judged[sizes[-1], N], N) - _distance(judged[sizes[0], N], N)
             )
             for N in draws
@@ -79,12 +80,8 @@ def _longer(
 ) -> dict[str, Any]:
     """A cell, and its mass minus that of the run with fewer steps, paired."""
     found = setting.judgement(config, one.evaluation)
-    rise = _mean(found.mass - judged[one.n, one.N].mass)
+    rise = mean_of(found.mass - judged[one.n, one.N].mass)
     return {**_cell(config, one, found), "rise": rise}
-
-
-def _mean(values: np.ndarray) -> Any:
-    return numbers(mean_interval(values, level=LEVEL, seed=SEED))
 
 
 def _cell(config: Config, one: Trained, judged: setting.Judged) -> dict[str, Any]:
@@ -94,11 +91,11 @@ def _cell(config: Config, one: Trained, judged: setting.Judged) -> dict[str, Any
         "n": one.n,
         "N": one.N,
         "queries": setting.queries(config, one.training),
-        "mass": _mean(judged.mass),
-        "gain": _mean(judged.mass - judged.base_mass),
+        "mass": mean_of(judged.mass),
+        "gain": mean_of(judged.mass - judged.base_mass),
         "perfect": float(perfect.mean()),
-        "distance": _mean(_distance(judged, one.N)),
-        "accuracy": _mean(judged.accuracy) if judged.accuracy is not None else None,
+        "distance": mean_of(_distance(judged, one.N)),
+        "accuracy": mean_of(judged.accuracy) if judged.accuracy is not None else None,
         "fractions": [
             {
                 "delta": delta,

@@ -19,13 +19,13 @@ from experiments.reproduce import bases, inference
 from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import folder
 from experiments.reproduce.inference import Cell
+from experiments.reproduce.verdicts import mean_of
 from experiments.reproduce.work import Run
 from jsharp import files
-from jsharp.commands.results import SEED, Sampled, measure, numbers
+from jsharp.commands.results import Sampled, measure
 from jsharp.commands.stream import Record
 from jsharp.evaluate import Measured
 from jsharp.selection import best_of_k
-from jsharp.stats import mean_interval
 from theory import pilot
 from theory.diagnose_command import mode_marks
 from theory.diagnosis import unique
@@ -33,7 +33,6 @@ from theory.pilot import Known, Pilot
 
 PROMPTS = 96  # whose modes are searched, in each cell
 BUDGET = 4096  # prefixes to expand for one of them, at most
-LEVEL = 0.05
 REWARD = "log-probability"
 BUILT = "on a base built to have a short form that is less often right"
 _AT_ONCE = re.compile("[0-9]+")
@@ -185,7 +184,7 @@ def interval(values: ArrayLike) -> list[float | None] | None:
     values = np.asarray(values, float)
     if not len(values):
         return None
-    return numbers(mean_interval(values, level=LEVEL, seed=SEED))
+    return mean_of(values)
 
 
 def plain_ticks(axis: Axes, most: int) -> None:

@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 
 from experiments.failures.cases import (
     BUILT,
-    LEVEL,
     REWARD,
     chosen,
     every_cell,
@@ -41,7 +40,7 @@ from experiments.reproduce.experiment import Check, Experiment, Found
 from experiments.reproduce.inference import Cell
 from experiments.reproduce.tables import interval as interval_of
 from experiments.reproduce.tables import markdown
-from experiments.reproduce.verdicts import everywhere, sign
+from experiments.reproduce.verdicts import LEVEL, everywhere, sign
 from experiments.reproduce.work import Run
 from experiments.style import PALETTE, THEORY
 from jsharp.commands.results import JOINT, SEED, measure, numbers

@@ -22,7 +22,6 @@ from matplotlib.figure import Figure
 
 from experiments.bridge import laws
 from experiments.failures.cases import (
-    LEVEL,
     REWARD,
     Searched,
     chosen,
@@ -36,7 +35,7 @@ from experiments.reproduce import inference
 from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import Check, Experiment, Found
 from experiments.reproduce.tables import markdown
-from experiments.reproduce.verdicts import WIDENED, counted, everywhere, signs
+from experiments.reproduce.verdicts import LEVEL, WIDENED, counted, everywhere, signs
 from experiments.reproduce.work import Run
 from experiments.style import PALETTE, THEORY
 from jsharp.commands.results import numbers

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from experiments.failures import failure_length, failure_modes
 from experiments.failures.cases import (
-    LEVEL,
     REWARD,
     Searched,
     chosen,
@@ -19,7 +18,7 @@ from experiments.failures.cases import (
 from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import Check, Experiment, Found
 from experiments.reproduce.tables import markdown
-from experiments.reproduce.verdicts import mostly, sign, signs
+from experiments.reproduce.verdicts import LEVEL, mostly, sign, signs
 from experiments.reproduce.work import Run
 from experiments.style import PALETTE, THEORY
 from jsharp.commands.results import SEED, numbers

@@ -14,12 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.failures import tied_tables
-from experiments.failures.cases import LEVEL, Searched, interval, plain_ticks, searched
+from experiments.failures.cases import Searched, interval, plain_ticks, searched
 from experiments.failures.failure_modes import runs
 from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import Check, Experiment, Found
 from experiments.reproduce.tables import markdown
-from experiments.reproduce.verdicts import WIDENED, counted, everywhere, signs
+from experiments.reproduce.verdicts import LEVEL, WIDENED, counted, everywhere, signs
 from experiments.style import PALETTE, THEORY
 from jsharp.evaluate import ACCURACY
 from theory.diagnosis import margins, near_maximisers, ties

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from experiments.failures.cases import (
     BUILT,
-    LEVEL,
     REWARD,
     interval,
     is_short,
@@ -24,6 +23,7 @@ from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import Check, Experiment, Found, folder
 from experiments.reproduce.tables import interval as interval_of
 from experiments.reproduce.tables import markdown, number
+from experiments.reproduce.verdicts import LEVEL
 from experiments.reproduce.work import Run
 from experiments.style import PALETTE
 from jsharp.commands.results import gather

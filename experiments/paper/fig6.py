@@ -21,6 +21,7 @@ from experiments.reproduce.verdicts import (
     LEVEL,
     WIDENED,
     counted,
+    mean_of,
     mostly,
     over_prompts,
     sign,
@@ -28,8 +29,7 @@ from experiments.reproduce.verdicts import (
     spoken,
     widened,
 )
-from jsharp.commands.results import SEED, numbers
-from jsharp.stats import mean_interval
+from jsharp.commands.results import numbers
 
 BINS = 40
 THRESHOLDS = 512  # quantiles of all log-probabilities at which two laws are compared
@@ -70,7 +70,7 @@ def laws(cell: Cell) -> dict[str, Any]:
     violation, separation = ordering(log_prob, right)
     return found | {
         "pooled": numbers(pooled(won, right)),
-        "within": numbers(mean_interval(within, level=LEVEL, seed=SEED)),
+        "within": mean_of(within),
         "violation": violation,
         "separation": separation,
     }

@@ -22,14 +22,14 @@ from matplotlib.lines import Line2D
 from experiments.reproduce import amortised, inference
 from experiments.reproduce.config import Config
 from experiments.reproduce.experiment import Found, folder
-from experiments.reproduce.verdicts import LEVEL, sign, widened
+from experiments.reproduce.verdicts import LEVEL, mean_of, sign, widened
 from experiments.reproduce.work import Run
 from experiments.style import PALETTE, THEORY
 from jsharp import files, run_directory
 from jsharp.commands.results import RESPONSES, SEED, gather, numbers
 from jsharp.evaluate import ACCURACY, paired_gain
 from jsharp.selection import best_of_k
-from jsharp.stats import bootstrap, mean_interval
+from jsharp.stats import bootstrap
 
 LOG_PROB = "logprob_base"
 TOKENS = "num_tokens"
@@ -189,8 +189,8 @@ def lifts(course: Course, measure: str) -> Found:
     percent = 100 * seeds / (abs(greedy.mean()) or 1.0)
     best, best_greedy = course.best[measure], course.best_greedy[measure]
     return {
-        "greedy": mean(greedy),
-        "mean": [mean(value) for value in values],
+        "greedy": mean_of(greedy),
+        "mean": [mean_of(value) for value in values],
         "gain": [gain(greedy, value) for value in values],
         "percent_lift": [percent_lift(greedy, value) for value in values],
         "rise": gain(values[0], values[-1]),
@@ -199,15 +199,11 @@ def lifts(course: Course, measure: str) -> Found:
         "rise_of_seeds": (seeds[:, -1] - seeds[:, 0]).tolist(),
         "best": {
             "prompts": len(best),
-            "mean": mean(best),
+            "mean": mean_of(best),
             "gain": gain(best_greedy, best),
             "percent_lift": percent_lift(best_greedy, best),
         },
     }
-
-
-def mean(values: Float[np.ndarray, " B"]) -> list[float | None] | None:
-    return numbers(mean_interval(values, level=LEVEL, seed=SEED))
 
 
 def gain(

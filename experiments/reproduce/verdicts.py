@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from jsharp.commands.results import SEED
-from jsharp.stats import Interval, bootstrap
+from jsharp.commands.results import SEED, numbers
+from jsharp.stats import Interval, bootstrap, mean_interval
 
 LEVEL = 0.05  # of every interval of the figures, each cell by itself
 WIDENED = "intervals widened for the number of cells"  # as `signs` does
@@ -93,6 +93,11 @@ def counted(cells: Sequence[Mapping[str, Any]], outcomes: Sequence[bool | None])
         if named:
             parts.append(f"{spoken(outcome)}: {len(named)} ({', '.join(named)})")
     return "; ".join(parts) or "no cell"
+
+
+def mean_of(values: np.ndarray) -> list[float | None] | None:
+    """[mean, low, high] over prompts, as a results file holds it."""
+    return numbers(mean_interval(values, level=LEVEL, seed=SEED))
 
 
 def over_prompts(
